@@ -1,0 +1,44 @@
+// Samples to one lane's batch: decode, log-mel, patches, prompt, padding.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/corpus.h"
+#include "model/tokenizer.h"
+#include "protocol/clock.h"
+#include "protocol/error.h"
+
+namespace crabcast::data {
+
+// A decoded sample, ready to be put into a batch. Shapes as in model/input.h.
+struct Processed {
+  Sample sample;
+  std::vector<model::TokenId> prompt;   // system, user turn with placeholders, assistant header
+  std::vector<model::TokenId> answer;   // target and <|im_end|>; trained tokens
+  at::Tensor pixel_values;              // float32 [P, 3 * T * 14 * 14]
+  at::Tensor grid_thw;                  // int64 [M, 3]
+  at::Tensor seconds_per_grid;          // float32 [M]
+  at::Tensor audio_features;            // float32 [A, mel_bins, F]
+  at::Tensor audio_lengths;             // int64 [A]
+};
+
+// Decodes what the sample's data set asks for and nothing else. data_error with the file, the stage
+// (open, demux, decode, audio, mask) and the reason; timeout when the deadline passed.
+// Thread-safe; uses one thread.
+Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
+                                 Duration deadline);
+
+// The tensors of model::ModelInput, by the same names, right padded.
+struct Batch {
+  at::Tensor input_ids, attention_mask, labels, pixel_values, grid_thw, seconds_per_grid,
+      audio_features, audio_lengths;
+};
+enum class BatchUse { train, generate };   // generate: prompts only, no labels
+Batch make_batch(const std::vector<Processed>& samples, const model::BaseFrontEnd& front_end,
+                 BatchUse use);
+
+}  // namespace crabcast::data

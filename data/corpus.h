@@ -1,0 +1,58 @@
+// An AV-UIE v2 folder: JSON rows to samples, samples to tensors.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/datasets.h"
+#include "model/tokenizer.h"
+#include "protocol/error.h"
+#include "protocol/tasks.h"
+
+namespace crabcast::data {
+
+enum class Split { train, test };
+
+// What one JSON row says, with media paths made absolute (never outside the corpus folder unless the
+// row itself is absolute).
+struct Sample {
+  DatasetRow dataset = 0;
+  std::uint64_t index = 0;
+  Task task{};
+  std::filesystem::path video;        // empty: none
+  std::filesystem::path image;
+  std::filesystem::path audio;
+  std::filesystem::path mask;         // ground truth of a segmentation test row; empty: none
+  int frame_index = 0;                // at_frame_index windows
+  std::string question;               // instruction and question, without the answer
+  std::string target;                 // training text: reasoning and final answer
+  std::string reference;              // what a score compares with (data/answers.h)
+  std::vector<std::string> references;   // captions may have several
+};
+
+struct DatasetSummary {
+  DatasetRow dataset = 0;
+  std::uint64_t train = 0, test = 0;
+};
+
+// Thread-safe: const after open.
+class Corpus {
+ public:
+  // Reads every train.json and test.json of the chosen tasks. not_found: no such folder or no known
+  // data set in it; data_error: broken JSON (file and line), an empty data set (named). An absent
+  // data set is allowed while each chosen task has one.
+  static Result<std::unique_ptr<Corpus>> open(const std::filesystem::path& folder,
+                                              const std::vector<std::string>& tasks);
+  virtual ~Corpus() = default;
+  [[nodiscard]] virtual const std::vector<DatasetSummary>& summary() const = 0;
+  // XXH3 over all rows: equal fingerprints, equal samples.
+  [[nodiscard]] virtual std::uint64_t fingerprint() const = 0;
+  [[nodiscard]] virtual Result<Sample> sample(DatasetRow dataset, Split split,
+                                              std::uint64_t index) const = 0;
+};
+
+}  // namespace crabcast::data

@@ -1,0 +1,158 @@
+// The job spec: one YAML file that says what to train, on what, with what (docs/job-spec.md).
+//
+// One table of fields (spec_table.h) parses, fills defaults, validates, prints back and generates
+// docs/job-spec.schema.json, so that these cannot drift apart. All functions are pure: nothing on
+// disk is looked at here; a folder that does not exist is found where it is used.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/error.h"
+
+namespace crabcast {
+
+enum class Priority { low, normal, high, critical };
+enum class AdapterKind { ilora };
+enum class AdapterScope { all, language_model };
+enum class MixturePolicy { task_balanced, proportional };
+enum class ReductionKind { ordered, ring };
+enum class Precision { float32, bfloat16 };
+enum class LearningRateSchedule { cosine, constant };
+enum class NonFinitePolicy { skip, stop };
+
+struct AdapterSpec {
+  AdapterKind kind = AdapterKind::ilora;
+  std::uint32_t rank = 16;
+  double alpha = 32;
+  std::uint32_t heads = 3;      // B matrices; N in the paper
+  double dropout = 0.1;         // in [0, 1)
+  AdapterScope scope = AdapterScope::all;
+};
+
+struct ModelSpec {
+  std::string base;             // required: a shipped base ("nano") or a folder
+  AdapterSpec adapter;
+};
+
+struct SyntheticCorpus {
+  std::uint64_t seed = 7;
+  std::uint32_t samples_per_dataset = 64;  // train samples; the test split has a quarter, at least 4
+};
+
+// Exactly one of the two is given.
+struct CorpusSpec {
+  std::optional<SyntheticCorpus> synthetic;
+  std::optional<std::string> avuie;        // folder in AV-UIE v2 layout
+};
+
+struct DataSpec {
+  CorpusSpec corpus;            // required
+  std::vector<std::string> tasks;          // ids of protocol/tasks.h, in their order; "all" = every one
+  MixturePolicy mixture = MixturePolicy::task_balanced;   // data.mixture.policy
+};
+
+struct OptimizerSpec {
+  double lr = 1e-4;
+  double weight_decay = 0;
+  LearningRateSchedule schedule = LearningRateSchedule::cosine;
+  double warmup = 0.03;         // share of all steps
+  double clip_norm = 1.0;       // 0 = no clipping
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+};
+
+struct TrainSpec {
+  std::optional<std::uint64_t> steps;      // exactly one of steps and epochs; default 200 steps
+  std::optional<double> epochs;
+  std::uint32_t lanes = 4;
+  std::uint32_t samples_per_lane = 2;
+  ReductionKind reduction = ReductionKind::ordered;
+  Precision precision = Precision::float32;
+  std::uint64_t seed = 1;
+  OptimizerSpec optimizer;
+};
+
+struct ProcessResources {
+  double cpus = 1;              // also the number of compute threads, rounded down, at least 1
+  std::uint32_t gpus = 0;
+  std::uint64_t memory_bytes = 2ULL << 30;
+};
+
+struct ResourcesSpec {
+  std::uint32_t workers_min = 1;           // resources.workers.min
+  std::uint32_t workers_max = 1;           // resources.workers.max, at most train.lanes
+  ProcessResources worker;
+  std::uint32_t loaders = 1;
+  ProcessResources loader{0.5, 0, 1ULL << 30};
+  std::uint32_t evaluators = 1;
+  ProcessResources evaluator{0.5, 0, 1ULL << 30};
+};
+
+struct CheckpointSpec {
+  std::uint64_t every_steps = 50;          // checkpoint.every, "50 steps"
+  std::uint32_t keep_last = 3;             // checkpoint.keep.last, at least 1
+  std::uint32_t keep_best = 1;             // checkpoint.keep.best, by the metric checkpoint.keep.by
+  std::string keep_by = "eval/mean";       // eval/mean or eval/TASK; higher is better
+};
+
+struct EvaluateSpec {
+  std::uint64_t every_steps = 100;         // evaluate.every; a multiple is evaluated at a checkpoint
+  std::vector<std::string> tasks;
+  std::uint32_t samples_per_task = 64;
+};
+
+struct FailureSpec {
+  std::uint32_t restarts = 10;             // budget of process restarts for the whole job
+  double hang_after_seconds = 60;          // failure.hang_after, "60s"
+  NonFinitePolicy non_finite = NonFinitePolicy::skip;
+};
+
+struct JobSpec {
+  std::uint32_t version = 1;               // crabcast: 1
+  std::string name;                        // required: [a-z0-9][a-z0-9-]{0,62}
+  std::string queue = "default";
+  Priority priority = Priority::normal;
+  ModelSpec model;
+  DataSpec data;
+  TrainSpec train;
+  ResourcesSpec resources;
+  CheckpointSpec checkpoint;
+  EvaluateSpec evaluate;
+  FailureSpec failure;
+
+  [[nodiscard]] std::uint32_t global_batch() const { return train.lanes * train.samples_per_lane; }
+};
+
+// One mistake in a spec.
+struct SpecProblem {
+  int line = 0;                 // from 1; 0 = the whole file
+  int column = 0;               // from 1
+  std::string field;            // for example train.optimizer.lr
+  std::string expected;         // what the field takes
+  std::string message;          // one sentence; the nearest known name where a name is wrong
+};
+
+struct SpecProblems {
+  std::string file;
+  std::vector<SpecProblem> problems;
+  // One line a problem: FILE:LINE:COLUMN: FIELD: MESSAGE (expected EXPECTED)
+  [[nodiscard]] std::string text() const;
+  [[nodiscard]] Error error() const { return {Errc::invalid_spec, text()}; }
+};
+
+// Parses and validates; all mistakes are reported, not only the first.
+tl::expected<JobSpec, SpecProblems> parse_job_spec(const std::string& yaml, const std::string& file);
+// Prints every field, defaults included; parse_job_spec of it gives the same spec.
+std::string to_yaml(const JobSpec& spec);
+// Stable 128-bit hash, in hex, of the canonical YAML: equal if and only if the specs are.
+std::string spec_hash(const JobSpec& spec);
+// The JSON Schema (draft 2020-12) that docs/job-spec.schema.json holds.
+std::string job_spec_schema();
+// The Markdown table of all fields that docs/job-spec.md holds.
+std::string job_spec_reference();
+
+}  // namespace crabcast

@@ -1,0 +1,98 @@
+// A job's store, owned by its coordinator: ledger, events, evaluations, checkpoints, in RocksDB
+// (docs/storage-format.md; C-1, C-2, S-2, J-1).
+//
+// Concurrency: const methods from any thread; the others from one owner thread at a time, except
+// that a CheckpointWriter may be fed from another thread than the ledger's.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "protocol/error.h"
+#include "protocol/ids.h"
+#include "protocol/records.pb.h"
+#include "storage/durability.h"
+
+namespace crabcast::storage {
+
+inline constexpr std::size_t kChunkBytes = 4ULL << 20;
+
+// XXH3-128 of a chunk's source buffer.
+pb::ChunkEntry make_chunk_entry(std::uint32_t index, std::span<const std::byte> bytes);
+
+// Takes one checkpoint's chunks, in order, and makes it visible with `commit`. Chunks go to an SST
+// file that is ingested at commit; the manifest is one synced write after it. Destroyed without
+// commit it leaves nothing behind.
+class CheckpointWriter {
+ public:
+  virtual ~CheckpointWriter() = default;
+  // corrupt when `bytes` do not match `entry`; disk_full.
+  virtual Status put_chunk(const pb::ChunkEntry& entry, std::span<const std::byte> bytes) = 0;
+  // invalid_argument when chunks are missing or do not match the manifest. Durable when it returns.
+  virtual Status commit(const pb::CheckpointManifest& manifest) = 0;
+};
+
+// What `verify` found out about one checkpoint.
+struct VerifyReport {
+  CheckpointId id;
+  std::uint64_t chunks = 0;
+  std::uint64_t bytes = 0;
+  std::vector<std::string> problems;     // each names the key, for example chunk/00000050/00000003
+  [[nodiscard]] bool ok() const { return problems.empty(); }
+};
+
+struct RetentionPolicy {
+  std::uint32_t last = 3;                // at least 1
+  std::uint32_t best = 1;
+  std::string by = "eval/mean";          // key of CheckpointManifest.metrics; higher is better
+};
+
+class JobStore {
+ public:
+  static Result<std::unique_ptr<JobStore>> open(const std::filesystem::path& folder);
+  static Result<std::unique_ptr<JobStore>> open_read_only(const std::filesystem::path& folder);
+  virtual ~JobStore() = default;
+
+  // Ledger. `commit` must be the step after the last one (internal error otherwise).
+  virtual Status append_commit(const pb::CommitRecord& commit, Sync sync) = 0;
+  // Forgets the commits after `step`: resuming from an older checkpoint redoes them. Durable.
+  virtual Status rewind_ledger(Step step) = 0;
+  virtual Result<std::optional<pb::CommitRecord>> last_commit() const = 0;
+  // Calls `visit` for each commit with step > after, in order, until it returns false.
+  virtual Status for_each_commit(Step after,
+                                 const std::function<bool(const pb::CommitRecord&)>& visit) const = 0;
+
+  virtual Result<std::uint64_t> append_event(pb::Event event, Sync sync) = 0;
+  virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq, std::size_t limit) const = 0;
+
+  // The evaluation, and its scores as metrics eval/mean and eval/TASK of the checkpoint's manifest.
+  virtual Status put_evaluation(const pb::EvaluationRecord& record, Sync sync) = 0;
+  virtual Result<std::vector<pb::EvaluationRecord>> evaluations() const = 0;
+
+  // A small named value, for example "job" (the JobStatus at the end of the run) or "spec".
+  virtual Status put_value(const std::string& key, const std::string& value, Sync sync) = 0;
+  virtual Result<std::optional<std::string>> value(const std::string& key) const = 0;
+
+  // Checkpoints.
+  virtual Result<std::unique_ptr<CheckpointWriter>> begin_checkpoint(CheckpointId id) = 0;
+  virtual Result<std::vector<pb::CheckpointManifest>> checkpoints() const = 0;   // oldest first
+  virtual Result<pb::CheckpointManifest> manifest(CheckpointId id) const = 0;
+  // The chunk's bytes, checked against the manifest's hash; corrupt names the key.
+  virtual Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const = 0;
+  virtual Result<VerifyReport> verify(CheckpointId id) const = 0;
+  // Walks back from the newest; nullopt when none verifies. `problem` hears of each bad one.
+  virtual Result<std::optional<pb::CheckpointManifest>> newest_verified(
+      const std::function<void(const VerifyReport&)>& problem) const = 0;
+  // Deletes what the policy does not keep; never the newest that verifies (C-2). Returns the ids.
+  virtual Result<std::vector<CheckpointId>> apply_retention(const RetentionPolicy& policy,
+                                                            const std::set<CheckpointId>& in_use) = 0;
+};
+
+}  // namespace crabcast::storage
