@@ -39,7 +39,9 @@ static_assert(kNames.size() == static_cast<std::size_t>(Errc::unsupported) + 1,
 
 }  // namespace
 
-std::string_view to_string(Errc code) { return kNames[static_cast<std::size_t>(code)]; }
+std::string_view to_string(Errc code) {
+  return kNames[static_cast<std::size_t>(code)];
+}
 
 Errc errc_from_number(std::uint32_t number) {
   return number < kNames.size() ? static_cast<Errc>(number) : Errc::internal;
@@ -49,20 +51,37 @@ Error error_from_errno(int number, std::string_view context) {
   Errc code = Errc::io_error;
   switch (number) {
     case ENOENT:
-    case ENOTDIR: code = Errc::not_found; break;
-    case EEXIST: code = Errc::already_exists; break;
+    case ENOTDIR:
+      code = Errc::not_found;
+      break;
+    case EEXIST:
+      code = Errc::already_exists;
+      break;
     case EACCES:
     case EPERM:
-    case EROFS: code = Errc::permission_denied; break;
+    case EROFS:
+      code = Errc::permission_denied;
+      break;
     case ENOSPC:
-    case EDQUOT: code = Errc::disk_full; break;
-    case EADDRINUSE: code = Errc::address_in_use; break;
+    case EDQUOT:
+      code = Errc::disk_full;
+      break;
+    case EADDRINUSE:
+      code = Errc::address_in_use;
+      break;
     case ENOMEM:
     case EMFILE:
-    case ENFILE: code = Errc::resource_exhausted; break;
-    case EINVAL: code = Errc::invalid_argument; break;
-    case ETIMEDOUT: code = Errc::timeout; break;
-    default: break;
+    case ENFILE:
+      code = Errc::resource_exhausted;
+      break;
+    case EINVAL:
+      code = Errc::invalid_argument;
+      break;
+    case ETIMEDOUT:
+      code = Errc::timeout;
+      break;
+    default:
+      break;
   }
   return {code, std::string(context) + ": " + std::generic_category().message(number)};
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "protocol/error.h"
@@ -23,50 +24,70 @@ enum class Precision { float32, bfloat16 };
 enum class LearningRateSchedule { cosine, constant };
 enum class NonFinitePolicy { skip, stop };
 
+// The names that a spec uses, for example "task_balanced".
+std::string_view to_string(Priority value);
+std::string_view to_string(AdapterKind value);
+std::string_view to_string(AdapterScope value);
+std::string_view to_string(MixturePolicy value);
+std::string_view to_string(ReductionKind value);
+std::string_view to_string(Precision value);
+std::string_view to_string(LearningRateSchedule value);
+std::string_view to_string(NonFinitePolicy value);
+
+// The ids of all tasks (protocol/tasks.h), in their order: what `tasks: all` means.
+std::vector<std::string> every_task();
+
 struct AdapterSpec {
   AdapterKind kind = AdapterKind::ilora;
   std::uint32_t rank = 16;
   double alpha = 32;
-  std::uint32_t heads = 3;      // B matrices; N in the paper
-  double dropout = 0.1;         // in [0, 1)
+  std::uint32_t heads = 3;  // B matrices; N in the paper
+  double dropout = 0.1;     // in [0, 1)
   AdapterScope scope = AdapterScope::all;
+  friend bool operator==(const AdapterSpec&, const AdapterSpec&) = default;
 };
 
 struct ModelSpec {
-  std::string base;             // required: a shipped base ("nano") or a folder
+  std::string base;  // required: a shipped base ("nano") or a folder
   AdapterSpec adapter;
+  friend bool operator==(const ModelSpec&, const ModelSpec&) = default;
 };
 
 struct SyntheticCorpus {
   std::uint64_t seed = 7;
-  std::uint32_t samples_per_dataset = 64;  // train samples; the test split has a quarter, at least 4
+  // Train samples; the test split has a quarter, at least 4.
+  std::uint32_t samples_per_dataset = 64;
+  friend bool operator==(const SyntheticCorpus&, const SyntheticCorpus&) = default;
 };
 
 // Exactly one of the two is given.
 struct CorpusSpec {
   std::optional<SyntheticCorpus> synthetic;
-  std::optional<std::string> avuie;        // folder in AV-UIE v2 layout
+  std::optional<std::string> avuie;  // folder in AV-UIE v2 layout
+  friend bool operator==(const CorpusSpec&, const CorpusSpec&) = default;
 };
 
 struct DataSpec {
-  CorpusSpec corpus;            // required
-  std::vector<std::string> tasks;          // ids of protocol/tasks.h, in their order; "all" = every one
-  MixturePolicy mixture = MixturePolicy::task_balanced;   // data.mixture.policy
+  CorpusSpec corpus;                                     // required
+  std::vector<std::string> tasks = every_task();         // ids of protocol/tasks.h, in their order
+  MixturePolicy mixture = MixturePolicy::task_balanced;  // data.mixture.policy
+  friend bool operator==(const DataSpec&, const DataSpec&) = default;
 };
 
 struct OptimizerSpec {
   double lr = 1e-4;
   double weight_decay = 0;
   LearningRateSchedule schedule = LearningRateSchedule::cosine;
-  double warmup = 0.03;         // share of all steps
-  double clip_norm = 1.0;       // 0 = no clipping
+  double warmup = 0.03;    // share of all steps
+  double clip_norm = 1.0;  // 0 = no clipping
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
+  friend bool operator==(const OptimizerSpec&, const OptimizerSpec&) = default;
 };
 
 struct TrainSpec {
-  std::optional<std::uint64_t> steps;      // exactly one of steps and epochs; default 200 steps
+  std::optional<std::uint64_t> steps;  // exactly one of steps and epochs; default 200 steps
   std::optional<double> epochs;
   std::uint32_t lanes = 4;
   std::uint32_t samples_per_lane = 2;
@@ -74,46 +95,52 @@ struct TrainSpec {
   Precision precision = Precision::float32;
   std::uint64_t seed = 1;
   OptimizerSpec optimizer;
+  friend bool operator==(const TrainSpec&, const TrainSpec&) = default;
 };
 
 struct ProcessResources {
-  double cpus = 1;              // also the number of compute threads, rounded down, at least 1
+  double cpus = 1;  // also the number of compute threads, rounded down, at least 1
   std::uint32_t gpus = 0;
   std::uint64_t memory_bytes = 2ULL << 30;
+  friend bool operator==(const ProcessResources&, const ProcessResources&) = default;
 };
 
 struct ResourcesSpec {
-  std::uint32_t workers_min = 1;           // resources.workers.min
-  std::uint32_t workers_max = 1;           // resources.workers.max, at most train.lanes
+  std::uint32_t workers_min = 1;  // resources.workers.min
+  std::uint32_t workers_max = 1;  // resources.workers.max, at most train.lanes
   ProcessResources worker;
   std::uint32_t loaders = 1;
   ProcessResources loader{0.5, 0, 1ULL << 30};
   std::uint32_t evaluators = 1;
   ProcessResources evaluator{0.5, 0, 1ULL << 30};
+  friend bool operator==(const ResourcesSpec&, const ResourcesSpec&) = default;
 };
 
 struct CheckpointSpec {
-  std::uint64_t every_steps = 50;          // checkpoint.every, "50 steps"
-  std::uint32_t keep_last = 3;             // checkpoint.keep.last, at least 1
-  std::uint32_t keep_best = 1;             // checkpoint.keep.best, by the metric checkpoint.keep.by
-  std::string keep_by = "eval/mean";       // eval/mean or eval/TASK; higher is better
+  std::uint64_t every_steps = 50;     // checkpoint.every, "50 steps"
+  std::uint32_t keep_last = 3;        // checkpoint.keep.last, at least 1
+  std::uint32_t keep_best = 1;        // checkpoint.keep.best, by the metric checkpoint.keep.by
+  std::string keep_by = "eval/mean";  // eval/mean or eval/TASK; higher is better
+  friend bool operator==(const CheckpointSpec&, const CheckpointSpec&) = default;
 };
 
 struct EvaluateSpec {
-  std::uint64_t every_steps = 100;         // evaluate.every; a multiple is evaluated at a checkpoint
-  std::vector<std::string> tasks;
+  std::uint64_t every_steps = 100;                // evaluate.every: a multiple of checkpoint.every
+  std::vector<std::string> tasks = every_task();  // where none are given: those of data.tasks
   std::uint32_t samples_per_task = 64;
+  friend bool operator==(const EvaluateSpec&, const EvaluateSpec&) = default;
 };
 
 struct FailureSpec {
-  std::uint32_t restarts = 10;             // budget of process restarts for the whole job
-  double hang_after_seconds = 60;          // failure.hang_after, "60s"
+  std::uint32_t restarts = 10;     // budget of process restarts for the whole job
+  double hang_after_seconds = 60;  // failure.hang_after, "60s"
   NonFinitePolicy non_finite = NonFinitePolicy::skip;
+  friend bool operator==(const FailureSpec&, const FailureSpec&) = default;
 };
 
 struct JobSpec {
-  std::uint32_t version = 1;               // crabcast: 1
-  std::string name;                        // required: [a-z0-9][a-z0-9-]{0,62}
+  std::uint32_t version = 1;  // crabcast: 1
+  std::string name;           // required: [a-z0-9][a-z0-9-]{0,62}
   std::string queue = "default";
   Priority priority = Priority::normal;
   ModelSpec model;
@@ -125,15 +152,16 @@ struct JobSpec {
   FailureSpec failure;
 
   [[nodiscard]] std::uint32_t global_batch() const { return train.lanes * train.samples_per_lane; }
+  friend bool operator==(const JobSpec&, const JobSpec&) = default;
 };
 
 // One mistake in a spec.
 struct SpecProblem {
-  int line = 0;                 // from 1; 0 = the whole file
-  int column = 0;               // from 1
-  std::string field;            // for example train.optimizer.lr
-  std::string expected;         // what the field takes
-  std::string message;          // one sentence; the nearest known name where a name is wrong
+  int line = 0;          // from 1; 0 = the whole file
+  int column = 0;        // from 1
+  std::string field;     // for example train.optimizer.lr
+  std::string expected;  // what the field takes
+  std::string message;   // one sentence; the nearest known name where a name is wrong
 };
 
 struct SpecProblems {
@@ -145,7 +173,8 @@ struct SpecProblems {
 };
 
 // Parses and validates; all mistakes are reported, not only the first.
-tl::expected<JobSpec, SpecProblems> parse_job_spec(const std::string& yaml, const std::string& file);
+tl::expected<JobSpec, SpecProblems> parse_job_spec(const std::string& yaml,
+                                                   const std::string& file);
 // Prints every field, defaults included; parse_job_spec of it gives the same spec.
 std::string to_yaml(const JobSpec& spec);
 // Stable 128-bit hash, in hex, of the canonical YAML: equal if and only if the specs are.

@@ -1,0 +1,89 @@
+// Rules between the fields of a job spec. Each is checked only when its fields alone are fine.
+#include <algorithm>
+
+#include "protocol/format.h"
+#include "protocol/spec_table.h"
+
+namespace crabcast {
+namespace {
+
+using Mistake = std::optional<std::string>;
+
+Mistake corpus_is_one(const JobSpec& spec) {
+  const CorpusSpec& corpus = spec.data.corpus;
+  if (corpus.synthetic && corpus.avuie) return "names two corpora, synthetic and avuie";
+  if (!corpus.synthetic && !corpus.avuie) return "no corpus is given";
+  return std::nullopt;
+}
+
+Mistake length_is_one(const JobSpec& spec) {
+  if (spec.train.steps && spec.train.epochs) return "steps and epochs are both given";
+  return std::nullopt;
+}
+
+Mistake workers_in_order(const JobSpec& spec) {
+  const ResourcesSpec& r = spec.resources;
+  if (r.workers_min <= r.workers_max) return std::nullopt;
+  return "min is " + std::to_string(r.workers_min) + ", more than max, which is " +
+         std::to_string(r.workers_max);
+}
+
+Mistake workers_have_lanes(const JobSpec& spec) {
+  if (spec.resources.workers_max <= spec.train.lanes) return std::nullopt;
+  return "workers.max is " + std::to_string(spec.resources.workers_max) + ", but there are only " +
+         std::to_string(spec.train.lanes) + " lanes to share out";
+}
+
+Mistake bfloat16_has_gpu(const JobSpec& spec) {
+  if (spec.train.precision != Precision::bfloat16 || spec.resources.worker.gpus >= 1)
+    return std::nullopt;
+  return "bfloat16 needs a GPU for each worker, and resources.worker.gpus is 0";
+}
+
+Mistake evaluation_at_checkpoint(const JobSpec& spec) {
+  if (spec.evaluate.every_steps % spec.checkpoint.every_steps == 0) return std::nullopt;
+  return "evaluate.every is " + std::to_string(spec.evaluate.every_steps) +
+         " steps, no multiple of checkpoint.every, which is " +
+         std::to_string(spec.checkpoint.every_steps) + " steps";
+}
+
+Mistake best_metric_is_measured(const JobSpec& spec) {
+  const std::string& by = spec.checkpoint.keep_by;
+  std::vector<std::string> known = {"eval/mean"};
+  for (const std::string& task : spec.evaluate.tasks) known.push_back("eval/" + task);
+  if (std::find(known.begin(), known.end(), by) != known.end()) return std::nullopt;
+  const auto nearest = nearest_name(by, known);
+  return "\"" + by + "\" is not measured in this job" +
+         (nearest ? "; did you mean " + *nearest + "?" : "");
+}
+
+}  // namespace
+
+const std::vector<SpecRule>& spec_rules() {
+  static const std::vector<SpecRule> rules = {
+      {{"data.corpus"},
+       "exactly one of data.corpus.synthetic and data.corpus.avuie",
+       corpus_is_one},
+      {{"train.epochs", "train.steps"},
+       "one of train.steps and train.epochs, or neither for 200 steps",
+       length_is_one},
+      {{"resources.workers.min", "resources.workers.max"},
+       "resources.workers.min at most resources.workers.max",
+       workers_in_order},
+      {{"resources.workers.max", "train.lanes"},
+       "resources.workers.max at most train.lanes",
+       workers_have_lanes},
+      {{"train.precision", "resources.worker.gpus"},
+       "with train.precision bfloat16, resources.worker.gpus at least 1",
+       bfloat16_has_gpu},
+      {{"evaluate.every", "checkpoint.every"},
+       "evaluate.every a multiple of checkpoint.every, because a checkpoint is what is scored",
+       evaluation_at_checkpoint},
+      {{"checkpoint.keep.by", "evaluate.tasks", "data.tasks"},
+       "checkpoint.keep.by eval/mean, or eval/ and a task of evaluate.tasks",
+       best_metric_is_measured},
+  };
+  return rules;
+}
+
+}  // namespace crabcast

@@ -1,0 +1,495 @@
+#include "protocol/spec_table.h"
+
+#include <algorithm>
+#include <array>
+#include <type_traits>
+
+#include "protocol/format.h"
+#include "protocol/tasks.h"
+
+namespace crabcast {
+namespace {
+
+// Names of the enums' values, in their order.
+constexpr std::array kPriorities = {"low", "normal", "high", "critical"};
+constexpr std::array kAdapterKinds = {"ilora"};
+constexpr std::array kAdapterScopes = {"all", "language_model"};
+constexpr std::array kMixturePolicies = {"task_balanced", "proportional"};
+constexpr std::array kReductions = {"ordered", "ring"};
+constexpr std::array kPrecisions = {"float32", "bfloat16"};
+constexpr std::array kSchedules = {"cosine", "constant"};
+constexpr std::array kNonFinitePolicies = {"skip", "stop"};
+constexpr std::array kOptimizers = {"adamw"};
+
+constexpr std::uint64_t kMiB = 1ULL << 20;
+constexpr std::uint64_t kTiB = 1ULL << 40;
+constexpr double kHour = 3600;
+
+template <class T>
+struct Unwrapped {
+  using type = T;
+  static constexpr bool optional = false;
+};
+template <class T>
+struct Unwrapped<std::optional<T>> {
+  using type = T;
+  static constexpr bool optional = true;
+};
+
+// Sets `set` and `get` from a function that finds the member: JobSpec -> pointer, null where the
+// section around it is not given.
+template <class Stored, class Find>
+SpecField bound(std::string path, FieldKind kind, Find find, std::string description) {
+  using Member = std::remove_pointer_t<decltype(find(std::declval<JobSpec&>()))>;
+  using Value = typename Unwrapped<Member>::type;
+  SpecField field;
+  field.path = std::move(path);
+  field.kind = kind;
+  field.description = std::move(description);
+  field.set = [find](JobSpec& spec, const SpecValue& value) {
+    if (Member* member = find(spec)) *member = static_cast<Value>(std::get<Stored>(value));
+  };
+  field.get = [find](const JobSpec& spec) -> std::optional<SpecValue> {
+    const auto* member = find(spec);
+    if (member == nullptr) return std::nullopt;
+    if constexpr (Unwrapped<Member>::optional) {
+      if (!member->has_value()) return std::nullopt;
+      return SpecValue(std::in_place_type<Stored>, static_cast<Stored>(**member));
+    } else {
+      return SpecValue(std::in_place_type<Stored>, static_cast<Stored>(*member));
+    }
+  };
+  return field;
+}
+
+SpecField section(std::string path, std::string description,
+                  std::function<void(JobSpec&)> open = nullptr) {
+  SpecField field;
+  field.path = std::move(path);
+  field.description = std::move(description);
+  field.open = std::move(open);
+  return field;
+}
+
+template <class Find>
+SpecField text(std::string path, Find find, std::string pattern, std::string pattern_words,
+               std::string description) {
+  SpecField field =
+      bound<std::string>(std::move(path), FieldKind::text, find, std::move(description));
+  field.pattern = std::move(pattern);
+  field.pattern_words = std::move(pattern_words);
+  return field;
+}
+
+template <class Find>
+SpecField whole(std::string path, Find find, std::uint64_t least, std::uint64_t most,
+                std::string description, FieldKind kind = FieldKind::whole) {
+  SpecField field = bound<std::uint64_t>(std::move(path), kind, find, std::move(description));
+  field.least = least;
+  field.most = most;
+  return field;
+}
+
+template <class Find>
+SpecField number(std::string path, Find find, double low, double high, std::string description,
+                 FieldKind kind = FieldKind::number) {
+  SpecField field = bound<double>(std::move(path), kind, find, std::move(description));
+  field.low = low;
+  field.high = high;
+  return field;
+}
+
+template <class Find>
+SpecField tasks(std::string path, Find find, std::string description) {
+  return bound<std::vector<std::string>>(std::move(path), FieldKind::tasks, find,
+                                         std::move(description));
+}
+
+// An enum whose values count from 0 in the order of `names`.
+template <class Names, class Find>
+SpecField choice(std::string path, Find find, const Names& names, std::string description) {
+  using Enum = std::remove_reference_t<decltype(*find(std::declval<JobSpec&>()))>;
+  SpecField field;
+  field.path = std::move(path);
+  field.kind = FieldKind::choice;
+  field.description = std::move(description);
+  field.choices.assign(names.begin(), names.end());
+  field.set = [find, known = field.choices](JobSpec& spec, const SpecValue& value) {
+    const auto at = std::find(known.begin(), known.end(), std::get<std::string>(value));
+    *find(spec) = static_cast<Enum>(at - known.begin());
+  };
+  field.get = [find, known = field.choices](const JobSpec& spec) -> std::optional<SpecValue> {
+    return known.at(static_cast<std::size_t>(*find(spec)));
+  };
+  return field;
+}
+
+// A field with one allowed value today, named so that a spec says what it means.
+template <class Names>
+SpecField only_choice(std::string path, const Names& names, std::string description) {
+  SpecField field;
+  field.path = std::move(path);
+  field.kind = FieldKind::choice;
+  field.description = std::move(description);
+  field.choices.assign(names.begin(), names.end());
+  field.set = [](JobSpec&, const SpecValue&) {};
+  field.get = [only = field.choices.front()](const JobSpec&) -> std::optional<SpecValue> {
+    return only;
+  };
+  return field;
+}
+
+SpecField required(SpecField field) {
+  field.required = true;
+  return field;
+}
+SpecField above_low(SpecField field) {
+  field.low_open = true;
+  return field;
+}
+SpecField below_high(SpecField field) {
+  field.high_open = true;
+  return field;
+}
+SpecField at_most_bytes(std::size_t longest, SpecField field) {
+  field.longest = longest;
+  return field;
+}
+SpecField with_note(SpecField field, std::string note) {
+  field.default_note = std::move(note);
+  return field;
+}
+SpecField with_examples(SpecField field, std::vector<std::string> examples) {
+  field.examples = std::move(examples);
+  return field;
+}
+
+// Finds a member of the spec that is always there.
+#define AT(member) [](auto& spec) { return &spec.member; }
+// Finds a member of the synthetic corpus, if the spec has one.
+#define IN_SYNTHETIC(member)                         \
+  [](auto& spec) {                                   \
+    auto& synthetic = spec.data.corpus.synthetic;    \
+    return synthetic ? &synthetic->member : nullptr; \
+  }
+
+constexpr auto kPath = R"(\S(.*\S)?)";
+constexpr auto kPathWords = "a name or a path";
+
+using Rows = std::vector<SpecField>;
+
+void add_head(Rows& rows) {
+  rows.push_back(whole("crabcast", AT(version), 1, 1, "Version of this format."));
+  rows.push_back(with_examples(
+      required(at_most_bytes(
+          63, text("name", AT(name), "[a-z0-9][a-z0-9-]*",
+                   "lower-case letters, digits and hyphens, up to 63, not a hyphen first",
+                   "Name of the job. Its id is the name and a running number."))),
+      {"quickstart"}));
+  rows.push_back(at_most_bytes(
+      127, text("queue", AT(queue), "[a-z0-9][a-z0-9._/-]*",
+                "lower-case letters, digits and . _ / -, up to 127, a letter or digit first",
+                "Queue in which the job waits for room.")));
+  rows.push_back(
+      choice("priority", AT(priority), kPriorities, "Jobs of a higher priority are placed first."));
+}
+
+void add_model(Rows& rows) {
+  rows.push_back(section("model", "What is trained: a frozen base and the adapter on it."));
+  rows.push_back(with_examples(
+      required(text("model.base", AT(model.base), kPath, kPathWords,
+                    "A base that Crabcast ships (nano), or a folder in Hugging Face layout.")),
+      {"nano", "/models/Qwen2.5-Omni-7B"}));
+  rows.push_back(section("model.adapter", "The trained weights beside the frozen ones."));
+  rows.push_back(choice("model.adapter.kind", AT(model.adapter.kind), kAdapterKinds,
+                        "ilora: one shared A, several B heads, and a router between them."));
+  rows.push_back(
+      whole("model.adapter.rank", AT(model.adapter.rank), 1, 4096, "Rank r of the adapter."));
+  rows.push_back(above_low(number("model.adapter.alpha", AT(model.adapter.alpha), 0, 1e6,
+                                  "The adapter's output is scaled by alpha / rank.")));
+  rows.push_back(whole("model.adapter.heads", AT(model.adapter.heads), 1, 64,
+                       "Number of B heads; N in the paper."));
+  rows.push_back(below_high(number("model.adapter.dropout", AT(model.adapter.dropout), 0, 1,
+                                   "Share of the adapter's inputs that is dropped in training.")));
+  rows.push_back(choice("model.adapter.scope", AT(model.adapter.scope), kAdapterScopes,
+                        "Which projections get an adapter: those of all towers, or only those of "
+                        "the language model."));
+}
+
+void add_data(Rows& rows) {
+  rows.push_back(section("data", "What it is trained on."));
+  rows.push_back(
+      section("data.corpus", "Where the samples come from: one of synthetic and avuie."));
+  rows.push_back(section("data.corpus.synthetic",
+                         "Small scenes with real media files, rendered once on each node.",
+                         [](JobSpec& spec) { spec.data.corpus.synthetic.emplace(); }));
+  rows.push_back(whole("data.corpus.synthetic.seed", IN_SYNTHETIC(seed), 0, UINT64_MAX,
+                       "The same seed renders the same corpus."));
+  rows.push_back(whole("data.corpus.synthetic.samples_per_dataset",
+                       IN_SYNTHETIC(samples_per_dataset), 1, 1'000'000,
+                       "Training samples of each of the seventeen data sets; the test split has a "
+                       "quarter of that, at least 4."));
+  rows.push_back(
+      with_examples(with_note(text("data.corpus.avuie", AT(data.corpus.avuie), kPath, kPathWords,
+                                   "Folder in AV-UIE v2 layout; the same path on every node."),
+                              "not given"),
+                    {"/data/AVUIE_2"}));
+  rows.push_back(tasks("data.tasks", AT(data.tasks), "Tasks that are trained."));
+  rows.push_back(section("data.mixture", "How the tasks share a global batch."));
+  rows.push_back(choice("data.mixture.policy", AT(data.mixture), kMixturePolicies,
+                        "task_balanced: the same share for each task, and within a task in "
+                        "proportion to the sizes of its data sets. proportional: in proportion to "
+                        "the sizes of all data sets."));
+}
+
+void add_train(Rows& rows) {
+  rows.push_back(section("train", "How long and how it is trained."));
+  rows.push_back(
+      with_note(whole("train.steps", AT(train.steps), 1, 1'000'000'000, "Optimizer steps in all."),
+                "200 where epochs is not given"));
+  rows.push_back(with_note(above_low(number("train.epochs", AT(train.epochs), 0, 1e6,
+                                            "Passes over the corpus, instead of steps.")),
+                           "not given"));
+  rows.push_back(whole("train.lanes", AT(train.lanes), 1, 1024,
+                       "Fixed slices of the global batch, shared out to the workers. The result "
+                       "depends on the number of lanes, never on the number of workers."));
+  rows.push_back(whole("train.samples_per_lane", AT(train.samples_per_lane), 1, 1024,
+                       "Samples of one lane; the global batch has lanes x samples_per_lane."));
+  rows.push_back(choice("train.reduction", AT(train.reduction), kReductions,
+                        "ordered: gradients are added in one fixed order, so the result is bitwise "
+                        "the same for any number of workers. ring: plain all-reduce."));
+  rows.push_back(choice("train.precision", AT(train.precision), kPrecisions,
+                        "Number format of the frozen base and of the activations."));
+  rows.push_back(whole("train.seed", AT(train.seed), 0, UINT64_MAX,
+                       "Seed of the adapter's start, of the order of samples and of dropout."));
+  rows.push_back(section("train.optimizer", "The optimizer and its learning rate."));
+  rows.push_back(only_choice("train.optimizer.kind", kOptimizers, "The optimizer."));
+  rows.push_back(above_low(
+      number("train.optimizer.lr", AT(train.optimizer.lr), 0, 10, "Highest learning rate.")));
+  rows.push_back(number("train.optimizer.weight_decay", AT(train.optimizer.weight_decay), 0, 10,
+                        "Decoupled weight decay."));
+  rows.push_back(choice("train.optimizer.schedule", AT(train.optimizer.schedule), kSchedules,
+                        "Learning rate after the warm-up: down to 0 along a cosine, or constant."));
+  rows.push_back(number("train.optimizer.warmup", AT(train.optimizer.warmup), 0, 1,
+                        "Share of all steps in which the learning rate rises from 0."));
+  rows.push_back(number("train.optimizer.clip_norm", AT(train.optimizer.clip_norm), 0, 1e9,
+                        "Gradients with a larger norm are scaled down to it; 0 turns that off."));
+  rows.push_back(below_high(number("train.optimizer.beta1", AT(train.optimizer.beta1), 0, 1,
+                                   "Decay of the gradient's running mean.")));
+  rows.push_back(below_high(number("train.optimizer.beta2", AT(train.optimizer.beta2), 0, 1,
+                                   "Decay of the squared gradient's running mean.")));
+  rows.push_back(above_low(number("train.optimizer.epsilon", AT(train.optimizer.epsilon), 0, 1,
+                                  "Added to the divisor of each update.")));
+}
+
+template <class FindCpus, class FindMemory>
+void add_process(Rows& rows, const std::string& path, FindCpus cpus, FindMemory memory) {
+  rows.push_back(above_low(number(path + ".cpus", cpus, 0, 1024,
+                                  "CPU cores; the process computes with as many threads, rounded "
+                                  "down, at least one.")));
+  rows.push_back(with_examples(whole(path + ".memory", memory, 64 * kMiB, 64 * kTiB,
+                                     "Memory that is set aside for the process.", FieldKind::bytes),
+                               {"2GiB", "512MiB"}));
+}
+
+void add_resources(Rows& rows) {
+  rows.push_back(section("resources", "What the job needs of the cluster."));
+  rows.push_back(section("resources.workers", "How many processes train."));
+  rows.push_back(whole("resources.workers.min", AT(resources.workers_min), 1, 1024,
+                       "The job starts with at least this many, and waits otherwise."));
+  rows.push_back(whole("resources.workers.max", AT(resources.workers_max), 1, 1024,
+                       "It grows to this many where there is room."));
+  rows.push_back(section("resources.worker", "What each worker gets."));
+  rows.push_back(whole("resources.worker.gpus", AT(resources.worker.gpus), 0, 1,
+                       "GPUs of one worker: 0 trains on the CPU."));
+  add_process(rows, "resources.worker", AT(resources.worker.cpus),
+              AT(resources.worker.memory_bytes));
+  rows.push_back(whole("resources.loaders", AT(resources.loaders), 1, 1024,
+                       "Processes that read media and make batches."));
+  rows.push_back(section("resources.loader", "What each loader gets."));
+  add_process(rows, "resources.loader", AT(resources.loader.cpus),
+              AT(resources.loader.memory_bytes));
+  rows.push_back(whole("resources.evaluators", AT(resources.evaluators), 0, 64,
+                       "Processes that score checkpoints while training goes on; 0 turns "
+                       "evaluation off."));
+  rows.push_back(section("resources.evaluator", "What each evaluator gets."));
+  rows.push_back(whole("resources.evaluator.gpus", AT(resources.evaluator.gpus), 0, 1,
+                       "GPUs of one evaluator: 0 generates on the CPU."));
+  add_process(rows, "resources.evaluator", AT(resources.evaluator.cpus),
+              AT(resources.evaluator.memory_bytes));
+}
+
+void add_rest(Rows& rows) {
+  rows.push_back(section("checkpoint", "When the training state is stored, and what is kept."));
+  rows.push_back(whole("checkpoint.every", AT(checkpoint.every_steps), 1, 1'000'000'000,
+                       "Steps between two checkpoints. The last step is always stored.",
+                       FieldKind::steps));
+  rows.push_back(section("checkpoint.keep", "Checkpoints that are kept; others are deleted."));
+  rows.push_back(
+      whole("checkpoint.keep.last", AT(checkpoint.keep_last), 1, 100'000, "The newest ones."));
+  rows.push_back(whole("checkpoint.keep.best", AT(checkpoint.keep_best), 0, 100'000,
+                       "The best ones by the metric keep.by."));
+  rows.push_back(with_examples(
+      at_most_bytes(64, text("checkpoint.keep.by", AT(checkpoint.keep_by), "eval/[a-z_]+",
+                             "eval/mean or eval/TASK", "Metric of keep.best; higher is better.")),
+      {"eval/mean", "eval/captioning"}));
+
+  rows.push_back(section("evaluate", "When checkpoints are scored on the test split."));
+  rows.push_back(with_note(whole("evaluate.every", AT(evaluate.every_steps), 1, 2'000'000'000,
+                                 "Steps between two evaluations.", FieldKind::steps),
+                           "twice checkpoint.every"));
+  rows.push_back(with_note(tasks("evaluate.tasks", AT(evaluate.tasks), "Tasks that are scored."),
+                           "those of data.tasks"));
+  rows.push_back(whole("evaluate.samples_per_task", AT(evaluate.samples_per_task), 1, 1'000'000,
+                       "Test samples of each task, where the split has as many."));
+
+  rows.push_back(section("failure", "What happens when something breaks."));
+  rows.push_back(whole("failure.restarts", AT(failure.restarts), 0, 1'000'000,
+                       "Restarts of processes in the whole job before it is given up."));
+  rows.push_back(number("failure.hang_after", AT(failure.hang_after_seconds), 1, 24 * kHour,
+                        "A process without progress for this long is stopped and replaced.",
+                        FieldKind::duration));
+  rows.push_back(choice("failure.non_finite", AT(failure.non_finite), kNonFinitePolicies,
+                        "A step with NaN or infinity in loss or gradient: skip its update, or stop "
+                        "the job."));
+}
+
+#undef AT
+#undef IN_SYNTHETIC
+
+std::string bounds_text(const SpecField& field, const std::string& low, const std::string& high) {
+  if (field.low_open) return "above " + low + " and up to " + high;
+  return "from " + low + (field.high_open ? " to below " : " to ") + high;
+}
+
+}  // namespace
+
+std::string_view to_string(Priority value) {
+  return kPriorities.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(AdapterKind value) {
+  return kAdapterKinds.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(AdapterScope value) {
+  return kAdapterScopes.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(MixturePolicy value) {
+  return kMixturePolicies.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(ReductionKind value) {
+  return kReductions.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(Precision value) {
+  return kPrecisions.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(LearningRateSchedule value) {
+  return kSchedules.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(NonFinitePolicy value) {
+  return kNonFinitePolicies.at(static_cast<std::size_t>(value));
+}
+
+std::vector<std::string> every_task() {
+  return {kTaskNames.begin(), kTaskNames.end()};
+}
+
+const std::vector<SpecField>& spec_fields() {
+  static const Rows rows = [] {
+    Rows made;
+    add_head(made);
+    add_model(made);
+    add_data(made);
+    add_train(made);
+    add_resources(made);
+    add_rest(made);
+    return made;
+  }();
+  return rows;
+}
+
+const SpecField* find_field(std::string_view path) {
+  const auto& rows = spec_fields();
+  const auto at = std::find_if(rows.begin(), rows.end(),
+                               [&](const SpecField& field) { return field.path == path; });
+  return at == rows.end() ? nullptr : &*at;
+}
+
+std::string leaf_name(std::string_view path) {
+  return std::string(path.substr(path.rfind('.') + 1));
+}
+
+std::string parent_path(std::string_view path) {
+  const auto dot = path.rfind('.');
+  return dot == std::string_view::npos ? "" : std::string(path.substr(0, dot));
+}
+
+std::vector<std::string> names_in(std::string_view section) {
+  std::vector<std::string> names;
+  for (const SpecField& field : spec_fields())
+    if (parent_path(field.path) == section) names.push_back(leaf_name(field.path));
+  return names;
+}
+
+std::string expectation(const SpecField& field) {
+  switch (field.kind) {
+    case FieldKind::section:
+      return "a mapping with " + join_names(names_in(field.path));
+    case FieldKind::text:
+      return field.pattern_words;
+    case FieldKind::choice:
+      return (field.choices.size() == 1 ? "" : "one of ") + join_names(field.choices);
+    case FieldKind::whole:
+      if (field.least == field.most) return std::to_string(field.least);
+      if (field.most == UINT64_MAX) return "a whole number, 0 or more";
+      return "a whole number " +
+             bounds_text(field, std::to_string(field.least), std::to_string(field.most));
+    case FieldKind::number:
+      return "a number " + bounds_text(field, exact_number(field.low), exact_number(field.high));
+    case FieldKind::bytes:
+      return "a size such as 2GiB or 512MiB, " +
+             bounds_text(field, exact_bytes(field.least), exact_bytes(field.most));
+    case FieldKind::duration:
+      return "a duration such as 60s or 5m, " + bounds_text(field, exact_number(field.low) + "s",
+                                                            exact_number(field.high / kHour) + "h");
+    case FieldKind::steps:
+      return "a number of steps such as 50 steps";
+    case FieldKind::tasks:
+      return "all, or a list of " + join_names(every_task());
+  }
+  return "";
+}
+
+std::string value_text(const SpecField& field, const SpecValue& value) {
+  switch (field.kind) {
+    case FieldKind::section:
+      return "";
+    case FieldKind::text:
+    case FieldKind::choice:
+      return std::get<std::string>(value);
+    case FieldKind::whole:
+      return std::to_string(std::get<std::uint64_t>(value));
+    case FieldKind::bytes:
+      return exact_bytes(std::get<std::uint64_t>(value));
+    case FieldKind::steps:
+      return std::to_string(std::get<std::uint64_t>(value)) + " steps";
+    case FieldKind::number:
+      return exact_number(std::get<double>(value));
+    case FieldKind::duration:
+      return exact_number(std::get<double>(value)) + "s";
+    case FieldKind::tasks: {
+      const auto& names = std::get<std::vector<std::string>>(value);
+      return names == every_task() ? "all" : "[" + join_names(names) + "]";
+    }
+  }
+  return "";
+}
+
+std::optional<std::string> default_text(const SpecField& field) {
+  if (field.required || !field.default_note.empty() || !field.get) return std::nullopt;
+  JobSpec defaults;
+  defaults.data.corpus.synthetic.emplace();
+  const auto value = field.get(defaults);
+  return value ? std::optional(value_text(field, *value)) : std::nullopt;
+}
+
+}  // namespace crabcast
