@@ -1,4 +1,5 @@
 // The seventeen data sets of AV-UIE v2: one row each. Adding one is a row here and a test.
+// What each field of each row holds: docs/corpus.md.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +29,16 @@ struct Dataset {
   AudioWindow audio;
   int audio_parts;
   bool has_test;                   // unav, mer24 and avcap have no test.json
-  std::string_view target_field;   // train: label, label_content or output
+  std::string_view target_field;   // train: label, new_label (ucf), label_content or output
+  std::string_view train_fields;   // names in published order, one space between
+  std::string_view test_fields;    // empty without test.json
 };
 
 std::span<const Dataset> datasets();
 const Dataset* find_dataset(std::string_view id);
+
+// How many rows at the end of a train.json are kept for evaluation when the data set has no
+// test.json: a tenth, at least 4, never more than half. Training uses the rows before them.
+std::uint64_t held_out_rows(std::uint64_t rows);
 
 }  // namespace crabcast::data
