@@ -1,24 +1,13 @@
 #include "actors/messages.h"
 
 #include <caf/all.hpp>
-#include <stdexcept>
+
+#include "protocol/envelopes.h"
 
 namespace crabcast::actors {
 namespace {
 
 const caf::atom_value kCategory = caf::atom("crabcast");
-
-void set_body(pb::Envelope& envelope, const google::protobuf::Message& body) {
-  const auto* bodies = pb::Envelope::descriptor()->FindOneofByName("body");
-  for (int i = 0; i < bodies->field_count(); ++i) {
-    const auto* field = bodies->field(i);
-    if (field->message_type() != body.GetDescriptor()) continue;
-    envelope.GetReflection()->MutableMessage(&envelope, field)->CopyFrom(body);
-    return;
-  }
-  // A type that is no body is a programmer's mistake, found by the first test that sends it.
-  throw std::logic_error("not a body of Envelope: " + body.GetTypeName());
-}
 
 }  // namespace
 

@@ -1,0 +1,234 @@
+// The coordinator's decisions: membership, generations, commits, checkpoints, evaluation, incidents
+// of one job (docs/architecture.md, "A step"; invariants T-1, C-2, H-1).
+//
+// Pure: no I/O, no clock, no threads. Each call takes what happened and when, and appends what is
+// to be done to `actions`, in order. The job actor (job.h) carries the actions out; tests stage any
+// history in virtual time.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "protocol/clock.h"
+#include "protocol/envelope.pb.h"
+#include "protocol/error.h"
+#include "protocol/job_spec.h"
+
+namespace crabcast::actors {
+
+// Named timeouts of a job, so that a test can shorten one and a message can name it.
+struct JobTimeouts {
+  Duration gather = std::chrono::seconds(60);  // first workers present -> start without the rest
+  Duration registration = std::chrono::seconds(120);  // a started process must have registered
+  Duration form = std::chrono::seconds(30);           // a generation must be ready
+  Duration evaluation = std::chrono::minutes(30);
+  Duration leave = std::chrono::seconds(10);  // members end after LeaveJob
+  Duration back_off_first = std::chrono::milliseconds(200);
+  Duration back_off_most = std::chrono::seconds(10);
+};
+
+// What is to be done. Each is carried out in order; those that answer do so through a JobMachine
+// call.
+struct SendTo {
+  std::string role;
+  pb::Envelope envelope;
+};
+struct WriteCommit {  // -> on_commit_durable
+  pb::CommitRecord record;
+};
+struct RewindLedger {
+  std::uint64_t step = 0;
+};
+struct RecordEvent {
+  pb::Event event;
+};
+struct StartProcess {
+  pb::RoleSlot slot;
+  std::uint32_t restarts = 0;
+};
+struct StopProcess {
+  std::string role;
+  Duration grace{};
+};
+struct FindCheckpoint {};  // -> on_checkpoint_found: the newest that verifies
+struct ApplyRetention {
+  std::set<std::uint64_t> in_use;
+};
+struct Finish {  // the job is over; nothing follows
+  pb::JobState state = pb::JOB_UNSPECIFIED;
+  Error error;  // code ok unless the state is JOB_FAILED
+};
+using JobAction = std::variant<SendTo, WriteCommit, RewindLedger, RecordEvent, StartProcess,
+                               StopProcess, FindCheckpoint, ApplyRetention, Finish>;
+
+// Where a job stands when its coordinator starts: zeros for a new one.
+struct JobHistory {
+  std::uint64_t last_commit = 0;
+  std::uint64_t last_generation = 0;
+  std::set<std::uint64_t> checkpoints;
+  std::set<std::uint64_t> evaluated;
+  std::uint32_t restarts = 0;
+};
+
+class JobMachine {
+ public:
+  JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> placement, JobHistory history,
+             JobTimeouts timeouts = {});
+
+  void start(TimePoint now);
+  // A process of this job was running already when the coordinator started.
+  void adopt_process(const std::string& role, int pid, TimePoint now);
+  void on_registered(const pb::RegisterMember& member, TimePoint now);
+  // The process ended; or, with exited == false, it cannot be reached any more.
+  void on_gone(const std::string& role, const std::string& evidence, bool exited, TimePoint now);
+  void on_fault(const std::string& role, const pb::MemberFault& fault, TimePoint now);
+  void on_progress(const pb::MemberProgress& progress, TimePoint now);
+  void on_generation_ready(const std::string& role, const pb::GenerationReady& ready,
+                           TimePoint now);
+  void on_step_ready(const std::string& role, const pb::StepReady& ready, TimePoint now);
+  void on_commit_durable(std::uint64_t step, TimePoint now);
+  void on_commit_failed(std::uint64_t step, const Error& error, TimePoint now);
+  void on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now);
+  void on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now);
+  void on_checkpoint_failed(std::uint64_t checkpoint, const Error& error, TimePoint now);
+  void on_evaluation(const std::string& role, const pb::EvaluationDone& done, TimePoint now);
+  void on_placement(const std::vector<pb::RoleSlot>& placement, TimePoint now);
+  void on_start_failed(const std::string& role, const Error& error, TimePoint now);
+  // keep: checkpoint first and end as stopped; otherwise end as cancelled at once.
+  void on_stop(bool keep, const std::string& reason, TimePoint now);
+  void on_tick(TimePoint now);
+
+  // What the calls since the last one decided.
+  std::vector<JobAction> take_actions();
+
+  // The wall time is only used to say since when each actor is in its state.
+  [[nodiscard]] pb::JobStatus status(TimePoint now, std::int64_t now_unix_ms) const;
+  [[nodiscard]] const JobSpec& spec() const { return spec_; }
+  [[nodiscard]] bool finished() const { return finished_; }
+  [[nodiscard]] const std::optional<pb::CorpusInfo>& corpus() const { return corpus_; }
+
+ private:
+  enum class Phase {
+    gathering,  // waiting for members to register
+    finding,    // waiting for on_checkpoint_found
+    forming,    // a generation was published; not all are ready
+    running,
+    finishing,  // the last step is committed: checkpoint, evaluation
+    leaving,    // LeaveJob was sent
+  };
+  struct Member {
+    pb::RoleSlot slot;
+    pb::ActorState state = pb::ACTOR_STARTING;
+    std::string reason;
+    TimePoint since{};
+    TimePoint last_sign{};      // of life
+    TimePoint last_progress{};  // its progress counter moved
+    std::uint64_t progress = 0;
+    std::string doing;
+    std::uint32_t mailbox = 0;
+    int pid = 0;
+    bool process_up = false;  // started, and not known to have ended
+    bool registered = false;
+    std::optional<std::uint64_t> holds;  // step after whose update its state is; workers
+    std::uint32_t restarts = 0;
+    std::optional<TimePoint> restart_at;
+    pb::RegisterMember registration;
+    // In the current generation:
+    bool in_generation = false;
+    bool ready = false;
+    double load_seconds = 0;
+    std::optional<pb::StepReady> step_ready;
+    std::optional<std::uint64_t> evaluating;
+    TimePoint evaluating_since{};
+  };
+  // A failure on its way to being repaired: H-1.
+  struct OpenIncident {
+    pb::Event event;
+    TimePoint detected{};
+    std::optional<TimePoint> opened, formed;
+    bool members_changed = false;  // it needs a generation to be repaired
+  };
+
+  // membership
+  void open_generation_when_possible(TimePoint now);
+  // source: "peer", "checkpoint" or "fresh"
+  void open_generation(const std::string& source, TimePoint now);
+  void drop_generation();
+  void lose_member(const std::string& role, const std::string& evidence, bool exited,
+                   TimePoint now);
+  void open_incident(const std::string& role, const Member& member, const std::string& evidence,
+                     TimePoint now);
+  void schedule_restart(const std::string& role, Member& member, TimePoint now);
+  void restart_due(TimePoint now);
+  void check_hang(TimePoint now);
+  void check_registration(TimePoint now);
+  void check_forming(TimePoint now);
+  void send_loader_directory();
+  std::vector<std::string> eligible_workers() const;
+  bool more_workers_expected() const;
+  bool any_left(pb::RoleKind kind) const;
+  // steps
+  void commit_when_all_ready(TimePoint now);
+  bool agree(const std::vector<std::string>& roles, TimePoint now);
+  pb::CommitRecord make_record(const std::vector<std::string>& roles, TimePoint now) const;
+  bool save_due(std::uint64_t step) const;
+  void account(const pb::CommitRecord& record, TimePoint now);
+  // checkpoints, evaluation, end
+  void settle_incidents(TimePoint now);
+  void queue_evaluation(std::uint64_t checkpoint);
+  void start_evaluations(TimePoint now);
+  void save_final_again(TimePoint now);
+  void finish_when_done(TimePoint now);
+  void leave(pb::JobState state, Error error, TimePoint now);
+  void finish_when_all_left(TimePoint now);
+  // helpers
+  void set_state(Member& member, pb::ActorState state, std::string reason, TimePoint now);
+  void send(const std::string& role, const google::protobuf::Message& body);
+  void event(pb::Severity severity, const std::string& kind, const std::string& subject,
+             const std::string& message);
+  void refresh_status();
+  // Unknown while epochs are asked for and no loader has told the corpus's size.
+  std::optional<std::uint64_t> total_steps() const;
+  std::vector<std::string> in_generation() const;
+
+  std::string job_;
+  JobSpec spec_;
+  JobTimeouts timeouts_;
+  std::vector<JobAction> actions_;
+  std::map<std::string, Member> members_;
+  Phase phase_ = Phase::gathering;
+  std::uint64_t generation_ = 0;
+  std::uint64_t last_commit_ = 0;
+  std::uint64_t first_step_ = 1;                // of the current generation
+  std::optional<pb::CommitRecord> committing_;  // is being written
+  std::set<std::string> committing_roles_;      // reported it, and can apply it
+  bool regroup_ = false;                        // open a new generation after the next commit
+  std::optional<TimePoint> regroup_at_;         // or then, whatever comes first
+  std::string generation_reason_ = "start";
+  std::optional<TimePoint> first_worker_at_;
+  TimePoint forming_since_{}, last_commit_at_{}, started_{};
+  std::optional<pb::CorpusInfo> corpus_;
+  std::set<std::uint64_t> checkpoints_, evaluated_, checkpoints_in_flight_;
+  std::string saver_;  // the member that saves checkpoints
+  std::uint32_t final_save_tries_ = 0;
+  std::optional<TimePoint> final_save_at_;
+  std::deque<std::uint64_t> to_evaluate_;
+  std::map<std::uint64_t, int> evaluation_tries_;
+  std::uint32_t restarts_used_ = 0;
+  std::deque<OpenIncident> incidents_;
+  bool stop_asked_ = false;
+  pb::JobState leave_state_ = pb::JOB_UNSPECIFIED;
+  Error leave_error_;
+  TimePoint leaving_since_{};
+  bool finished_ = false;
+  pb::JobStatus status_;
+  std::deque<std::pair<TimePoint, std::uint64_t>> recent_commits_;  // for samples/s
+  std::map<std::string, std::deque<pb::TaskLoss>> recent_losses_;
+};
+
+}  // namespace crabcast::actors
