@@ -78,7 +78,14 @@ bool is_negative_number(const std::string& text) {
   return text.starts_with('-') && parse_number(text).has_value();
 }
 
+// Plain text that YAML readers take for something else than text.
+bool reads_as_other_type(const YamlNode& node) {
+  static const std::set<std::string> kTruths = {"true", "True", "TRUE", "false", "False", "FALSE"};
+  return !node.quoted && (parse_number(node.text) || kTruths.contains(node.text));
+}
+
 Parsed parse_text(const SpecField& field, const YamlNode& node) {
+  if (reads_as_other_type(node)) return wrong(node.text + " is not text; put it in quotes");
   for (const char c : node.text)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
       return wrong(shown(node) + " holds a control character");

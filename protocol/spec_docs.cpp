@@ -110,7 +110,7 @@ Json object_schema(const std::string& section, const std::string& description) {
   if (!required.empty()) schema["required"] = required;
   if (section == "data.corpus")
     schema["oneOf"] = {{{"required", {"synthetic"}}}, {{"required", {"avuie"}}}};
-  if (section == "train") schema["not"] = {{"required", {"steps", "epochs"}}};
+  if (section == "train") schema["not"] = {{"type", "object"}, {"required", {"steps", "epochs"}}};
   schema["properties"] = properties;
   schema["additionalProperties"] = false;
   return schema;

@@ -4,6 +4,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -77,10 +78,25 @@ std::vector<SpecProblem> check_bytes(std::string_view text) {
   return tabs;
 }
 
+// yaml-cpp takes the end of the file for a closing quote. True for block scalars too.
+bool quote_is_closed(std::string_view text, const YAML::Mark& mark) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  for (int line = 0; line < mark.line; ++line) text.remove_prefix(text.find('\n') + 1);
+  text.remove_prefix(std::min<std::size_t>(text.size(), static_cast<std::size_t>(mark.column)));
+  if (text.empty() || (text[0] != '"' && text[0] != '\'')) return true;
+  for (std::size_t i = 1; i < text.size(); ++i) {
+    if (text[0] == '"' && text[i] == '\\')
+      ++i;
+    else if (text[i] == text[0])
+      return true;
+  }
+  return false;
+}
+
 // Builds the tree from yaml-cpp's events.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(YamlDocument& document) : document_(document) {}
+  TreeBuilder(YamlDocument& document, const std::string& text) : document_(document), text_(text) {}
 
   void OnDocumentStart(const YAML::Mark& /*mark*/) override {}
   void OnDocumentEnd() override {}
@@ -98,6 +114,9 @@ class TreeBuilder : public YAML::EventHandler {
     YamlNode node = node_at(mark, YamlNode::Kind::scalar);
     node.text = value;
     node.quoted = tag == "!";
+    // Thrown like yaml-cpp's own errors: the text behind it was swallowed.
+    if (node.quoted && !quote_is_closed(text_, mark))
+      throw YAML::ParserException(mark, "the quote that opens here is never closed");
     add(std::move(node));
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t /*anchor*/,
@@ -154,6 +173,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   YamlDocument& document_;
+  const std::string& text_;
   std::vector<YamlNode> open_;
 };
 
@@ -185,11 +205,8 @@ YamlDocument read_yaml(const std::string& text) {
   try {
     std::istringstream input(text);
     YAML::Parser parser(input);
-    TreeBuilder builder(document);
-    if (!parser.HandleNextDocument(builder)) {
-      document.problems.push_back(problem_at(0, 0, "the file is empty", "a job spec in YAML"));
-      return document;
-    }
+    TreeBuilder builder(document, text);
+    if (!parser.HandleNextDocument(builder)) return document;
     SecondDocument second;
     if (parser.HandleNextDocument(second))
       document.problems.push_back(
