@@ -120,14 +120,15 @@ std::string exact_bytes(std::uint64_t bytes) {
 
 std::string exact_number(double value) {
   if (value == 0) return "0";  // also for -0.0
-  char buffer[32];
-  std::string text(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
-  // "1e-04" and "1e+06" as "1e-4" and "1e6".
-  if (const auto e = text.find('e'); e != std::string::npos) {
-    const std::size_t digits = e + 2;
-    while (digits + 1 < text.size() && text[digits] == '0') text.erase(digits, 1);
-    if (text[e + 1] == '+') text.erase(e + 1, 1);
-  }
+  const double size = std::abs(value);
+  const bool fixed = size >= 1e-6 && size < 1e15;
+  char buffer[64];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
+                                 fixed ? std::chars_format::fixed : std::chars_format::scientific)
+                       .ptr;
+  std::string text(buffer, end);
+  // With a point, because readers of YAML 1.1 take "1e-08" for text.
+  if (!fixed && text.find('.') == std::string::npos) text.insert(text.find('e'), ".0");
   return text;
 }
 

@@ -24,7 +24,7 @@ std::string format_duration(double seconds);
 
 // "2GiB", "1536MiB", "1000B": the largest binary unit that divides the size.
 std::string exact_bytes(std::uint64_t bytes);
-// The shortest decimal that reads back as the same double: "0.1", "32", "1e-8".
+// The shortest decimal that reads back as the same double: "0.1", "32", "1.0e-08".
 std::string exact_number(double value);
 
 // "2GiB", "512 MiB", "1.5GiB", "10GB", "4096B". A unit is required. invalid_argument.

