@@ -20,22 +20,22 @@ namespace crabcast::cluster {
 
 struct ChildOptions {
   std::filesystem::path program;
-  std::vector<std::string> arguments;               // without the program's name
-  std::vector<std::string> environment;             // NAME=value, added to this process's own
-  std::filesystem::path log_file;                   // stdout and stderr are appended; empty: inherited
-  std::uint64_t memory_bytes = 0;                   // RLIMIT_DATA; 0 = no limit
+  std::vector<std::string> arguments;    // without the program's name
+  std::vector<std::string> environment;  // NAME=value, added to this process's own
+  std::filesystem::path log_file;        // stdout and stderr are appended; empty: inherited
+  std::uint64_t memory_bytes = 0;        // RLIMIT_DATA; 0 = no limit
 };
 
 struct ChildExit {
   pid_t pid = 0;
-  int exit_code = -1;   // -1 when a signal ended it
+  int exit_code = -1;  // -1 when a signal ended it
   int signal = 0;
 };
 
 class ChildProcesses {
  public:
   static Result<std::unique_ptr<ChildProcesses>> create(std::function<void(ChildExit)> on_exit);
-  virtual ~ChildProcesses() = default;   // kills and reaps what is left
+  virtual ~ChildProcesses() = default;  // kills and reaps what is left
   // The child gets SIGKILL when this process dies, an empty signal mask, stdin from /dev/null.
   virtual Result<pid_t> start(const ChildOptions& options) = 0;
   virtual Status signal(pid_t pid, int signal) = 0;

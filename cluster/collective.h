@@ -3,7 +3,8 @@
 // Two implementations: ZeroMQ for CPUs (zmq_collective) and NCCL for GPUs (nccl/, preset cuda).
 // Every operation is called by all ranks in the same order from one thread, blocks until it is done
 // here, and ends early with an error when `abort` is called (any thread), a member is gone, or
-// `timeout` runs out. After an error the communicator is unusable; a new generation makes a new one.
+// `timeout` runs out. After an error the communicator is unusable; a new generation makes a new
+// one.
 #pragma once
 
 #include <cstddef>
@@ -34,8 +35,8 @@ class Collective {
   virtual ~Collective() = default;
   [[nodiscard]] virtual std::uint32_t rank() const = 0;
   [[nodiscard]] virtual std::uint32_t size() const = 0;
-  // send[i] goes to rank i; receive[i] comes from rank i. Sizes may differ for each pair (send[i] on
-  // one side equals receive[self] on the other); empty buffers are allowed.
+  // send[i] goes to rank i; receive[i] comes from rank i. Sizes may differ for each pair (send[i]
+  // on one side equals receive[self] on the other); empty buffers are allowed.
   virtual Status all_to_all(std::span<const Buffer> send, std::span<const Buffer> receive) = 0;
   // receive[i] is rank i's `send`.
   virtual Status all_gather(const Buffer& send, std::span<const Buffer> receive) = 0;
@@ -46,8 +47,8 @@ class Collective {
 };
 
 struct CollectiveMember {
-  std::string role;        // for messages
-  std::string endpoint;    // CollectiveHost::endpoint of that member
+  std::string role;      // for messages
+  std::string endpoint;  // CollectiveHost::endpoint of that member
 };
 
 // A worker's seat in collectives: one listening socket that outlives generations.

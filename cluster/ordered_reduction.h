@@ -1,10 +1,10 @@
 // Sums over lanes in one fixed order, whoever computed them (invariant T-2; docs/architecture.md).
 //
 // The n lanes are the leaves of one binary tree, split at the middle (left gets the larger half)
-// down to single lanes. A sum over lanes is the tree's sum: float32 additions, left + right, node by
-// node. A member that holds the contiguous lanes [first, first + count) adds what lies inside whole
-// subtrees itself, in tree order, and sends those subtree sums; the owner of a shard adds the rest
-// of the tree. So the result is bitwise the same for every split of the lanes over members.
+// down to single lanes. A sum over lanes is the tree's sum: float32 additions, left + right, node
+// by node. A member that holds the contiguous lanes [first, first + count) adds what lies inside
+// whole subtrees itself, in tree order, and sends those subtree sums; the owner of a shard adds the
+// rest of the tree. So the result is bitwise the same for every split of the lanes over members.
 #pragma once
 
 #include <cstdint>

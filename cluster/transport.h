@@ -9,13 +9,17 @@
 // Failure: a link that is idle carries heartbeats. A peer that was silent for `peer_timeout`, whose
 // connection broke and did not come back within `reconnect_grace`, or that said Goodbye is down:
 // on_peer_down is called once, its queue is dropped, and sends to it fail with unavailable. A peer
-// that comes back under a new incarnation is reported down first, then up.
+// that comes back under a new incarnation is reported down first, then up. A malformed message, or
+// one that was lost when a connection broke, takes the peer down too: a link that is up has no
+// gaps.
 //
 // Concurrency: all methods may be called from any thread. Handlers run on the I/O thread and must
-// not block; they may call send. After stop() returns no handler runs.
+// not block; they may call anything but connect and stop. After stop() returns no handler runs, and
+// none is told of the peers that were up.
 //
 // Limits: at most `send_queue_messages` and `send_queue_bytes` wait for one peer, then send fails
-// with queue_full; a received message larger than `max_message_bytes` closes the link.
+// with queue_full (what ZeroMQ still holds counts; a message larger than send_queue_bytes goes when
+// nothing else waits); a received message larger than `max_message_bytes` closes the link.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +37,8 @@
 
 namespace crabcast::cluster {
 
-// An immutable run of bytes with shared ownership; copied by reference, sent without a copy.
+// An immutable run of bytes with shared ownership; copied by reference, sent without a copy. The
+// sender must not change the bytes afterwards. Received frames are aligned to 8 bytes.
 class Frame {
  public:
   Frame() = default;
@@ -71,7 +76,7 @@ struct TransportHandlers {
 };
 
 struct TransportOptions {
-  ProcessId process;                       // unique in the cluster
+  ProcessId process;  // unique in the cluster
   pb::RoleKind kind = pb::ROLE_UNSPECIFIED;
   std::string node;
   Keyring keys;
@@ -92,8 +97,8 @@ class Transport {
   // Listens; `address` is tcp://HOST:PORT, PORT may be *. Returns the endpoint with the real port.
   // address_in_use names the port.
   virtual Result<std::string> bind(const std::string& address) = 0;
-  // Opens a link and waits for the handshake, at most `timeout`. unauthenticated when the other side
-  // refused the key, protocol_mismatch, timeout.
+  // Opens a link and waits for the handshake, at most `timeout`. unauthenticated when the other
+  // side refused the key, protocol_mismatch, timeout.
   virtual Result<PeerInfo> connect(const std::string& endpoint, Duration timeout) = 0;
   // The same without waiting; `done` runs on the I/O thread.
   virtual void connect_async(const std::string& endpoint, Duration timeout,
