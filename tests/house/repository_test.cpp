@@ -1,0 +1,59 @@
+// The repository keeps the house rules. What each rule finds is tested in rules_test.cpp.
+#include <gtest/gtest.h>
+
+#include "tests/house/layering.h"
+#include "tests/house/words.h"
+
+namespace crabcast::house {
+namespace {
+
+const std::vector<SourceFile>& files() {
+  static const std::vector<SourceFile> all = repository_files();
+  return all;
+}
+
+bool is_in_repository(const std::string& path) {
+  return !path.starts_with("..") && std::filesystem::exists(repository_root() / path);
+}
+
+template <class Check>
+void expect_kept(const Check& check) {
+  // An empty walk would keep every rule.
+  ASSERT_GT(files().size(), 50U) << "set CRABCAST_SOURCE to the repository";
+  for (const SourceFile& file : files())
+    for (const Violation& violation : check(file)) ADD_FAILURE() << violation.text();
+}
+
+TEST(House, FoldersIncludeOnlyWhatTheyMay) {
+  expect_kept(check_layering);
+}
+
+TEST(House, NoBannedCalls) {
+  expect_kept(check_code);
+}
+
+TEST(House, NothingUnfinishedAndNothingFromOutside) {
+  expect_kept(check_words);
+}
+
+TEST(House, FilesStayShort) {
+  expect_kept(check_length);
+}
+
+TEST(House, LinksLeadSomewhere) {
+  expect_kept([](const SourceFile& file) { return check_links(file, is_in_repository); });
+}
+
+TEST(House, NamedFilesExist) {
+  expect_kept([](const SourceFile& file) { return check_named_files(file, is_in_repository); });
+}
+
+TEST(House, EveryTestIsBuilt) {
+  std::string cmake;
+  for (const SourceFile& file : files())
+    if (file.path == "tests/CMakeLists.txt") cmake = file.text;
+  expect_kept([&](const SourceFile& file) { return check_test_is_built(file, cmake); });
+}
+
+}  // namespace
+}  // namespace crabcast::house
