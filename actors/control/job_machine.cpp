@@ -583,6 +583,18 @@ std::optional<std::uint64_t> JobMachine::total_steps() const {
   return std::nullopt;
 }
 
+std::string JobMachine::node_of(const std::string& role) const {
+  auto found = members_.find(role);
+  return found == members_.end() ? std::string{} : found->second.slot.node();
+}
+
+std::vector<std::string> JobMachine::roles_on(const std::string& node) const {
+  std::vector<std::string> roles;
+  for (const auto& [role, member] : members_)
+    if (member.slot.node() == node) roles.push_back(role);
+  return roles;
+}
+
 std::vector<JobAction> JobMachine::take_actions() {
   return std::exchange(actions_, {});
 }

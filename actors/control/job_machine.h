@@ -108,6 +108,8 @@ class JobMachine {
 
   // The wall time is only used to say since when each actor is in its state.
   [[nodiscard]] pb::JobStatus status(TimePoint now, std::int64_t now_unix_ms) const;
+  [[nodiscard]] std::string node_of(const std::string& role) const;
+  [[nodiscard]] std::vector<std::string> roles_on(const std::string& node) const;
   [[nodiscard]] const JobSpec& spec() const { return spec_; }
   [[nodiscard]] bool finished() const { return finished_; }
   [[nodiscard]] const std::optional<pb::CorpusInfo>& corpus() const { return corpus_; }

@@ -1,0 +1,34 @@
+// The agent of a node: starts and reaps the processes of jobs, keeps their logs, reports to the
+// controller. It decides nothing about training.
+#pragma once
+
+#include <caf/actor.hpp>
+#include <caf/actor_system.hpp>
+#include <filesystem>
+#include <string>
+
+#include "actors/control/state_folder.h"
+#include "actors/switchboard.h"
+
+namespace crabcast::actors {
+
+struct AgentOptions {
+  std::string node;
+  pb::Resources total;
+  StateFolder state;
+  std::string bind_host = "127.0.0.1";  // its processes listen there
+  std::string endpoint;                 // this agent's own
+  std::string controller_endpoint;
+  std::filesystem::path program;          // crabcast
+  std::filesystem::path compute_program;  // crabcast-compute
+  Switchboard* switchboard = nullptr;     // outlives the actor
+};
+
+// Quits with an error that names the cause when it cannot start processes. On exit its processes
+// are stopped.
+caf::actor spawn_agent(caf::actor_system& system, const AgentOptions& options);
+
+// This machine's cores, GPUs (from /proc/driver/nvidia) and memory.
+pb::Resources machine_resources();
+
+}  // namespace crabcast::actors

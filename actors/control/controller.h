@@ -1,0 +1,30 @@
+// The controller of a cluster: takes jobs, has them placed, starts their coordinators, answers
+// clients. It never touches a tensor or a step; running jobs go on without it.
+//
+//   controller  root: clients, agents and coordinators talk to it
+//   scheduler   decides who runs where (scheduler/, pure)
+//   registry    owns the RocksDB registry, on a thread of its own
+#pragma once
+
+#include <caf/actor.hpp>
+#include <caf/actor_system.hpp>
+#include <memory>
+#include <string>
+
+#include "actors/switchboard.h"
+#include "storage/registry.h"
+
+namespace crabcast::actors {
+
+struct ControllerOptions {
+  std::string endpoint;                // its own, for coordinators
+  Switchboard* switchboard = nullptr;  // outlives the actor
+  std::shared_ptr<storage::Registry> registry;
+  // true (daemon): jobs that an earlier controller left unfinished go on. false (`crabcast run`):
+  // they wait, stopped, until somebody runs them again.
+  bool recover = true;
+};
+
+caf::actor spawn_controller(caf::actor_system& system, const ControllerOptions& options);
+
+}  // namespace crabcast::actors

@@ -1,0 +1,459 @@
+#include "actors/control/job.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <caf/all.hpp>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <set>
+
+#include "actors/control/store_actors.h"
+
+namespace crabcast::actors {
+namespace {
+
+using tick_atom = caf::atom_constant<caf::atom("tick")>;
+using report_atom = caf::atom_constant<caf::atom("report")>;
+using give_up_atom = caf::atom_constant<caf::atom("giveup")>;
+
+constexpr auto kTick = std::chrono::milliseconds(100);
+constexpr auto kReportEvery = std::chrono::milliseconds(500);
+constexpr auto kConnectTimeout = std::chrono::seconds(5);
+constexpr auto kReconnectEvery = std::chrono::seconds(1);
+constexpr auto kStoreTimeout = std::chrono::seconds(60);
+constexpr auto kStartTimeout = std::chrono::seconds(20);
+constexpr auto kFarewell = std::chrono::seconds(5);  // for the controller to hear of the end
+constexpr std::size_t kEventsKept = 4096;            // while the controller is away
+
+// "killed by SIGKILL", "exit code 3", with the end of its log.
+std::string describe_exit(const pb::RoleExited& exit) {
+  std::string text = exit.signal() != 0
+                         ? std::string("killed by SIG") + ::sigabbrev_np(exit.signal())
+                         : "ended with exit code " + std::to_string(exit.exit_code());
+  if (!exit.last_lines().empty()) text += "; its log ends: " + exit.last_lines();
+  return text;
+}
+
+struct JobState {
+  static inline const char* name = "job";
+
+  JobState(caf::event_based_actor* s) : self(s) {}
+
+  caf::event_based_actor* self;
+  JobOptions options;
+  std::optional<JobMachine> machine;
+  caf::actor ledger, checkpoints;
+
+  struct Agent {
+    std::string endpoint;
+    caf::actor handle;                 // null while not connected
+    std::vector<OutboundPtr> waiting;  // StartRole, StopRole until it is connected
+  };
+  std::map<std::string, Agent> agents;        // by node
+  std::map<std::string, caf::actor> members;  // by role
+  caf::actor controller;
+  std::deque<pb::Event> unreported;
+  bool over = false;
+  bool farewell_sent = false;
+
+  void init(const JobOptions& o);
+  void deliver(const DeliveryPtr& message);
+  void connected(const Connected& result);
+  void down(const caf::down_msg& message);
+  void carry_out();
+  void report(bool ended);
+  void end();
+
+  void act(const SendTo& action);
+  void act(const WriteCommit& action);
+  void act(const RewindLedger& action);
+  void act(const RecordEvent& action);
+  void act(const StartProcess& action);
+  void act(const StopProcess& action);
+  void act(const FindCheckpoint& action);
+  void act(const ApplyRetention& action);
+  void act(const Finish& action);
+
+  void connect_to(const std::string& endpoint) {
+    options.control->connect_async(endpoint, kConnectTimeout, caf::actor_cast<caf::actor>(self));
+  }
+  void to_agent(const std::string& node, OutboundPtr message);
+  void start_role(Agent& agent, const OutboundPtr& message);
+  TimePoint now() const { return self->clock().now(); }
+};
+
+void JobState::init(const JobOptions& o) {
+  options = o;
+  std::vector<pb::RoleSlot> placement(o.launch.placement().begin(), o.launch.placement().end());
+  machine.emplace(o.launch.job(), o.spec, placement, o.history);
+  ledger = spawn_ledger(self->system(), o.store, o.spec.checkpoint);
+  checkpoints = spawn_checkpoints(self->system(), o.store, spec_hash(o.spec),
+                                  caf::actor_cast<caf::actor>(self));
+  self->link_to(ledger);
+  self->link_to(checkpoints);
+  options.control->publish("job", caf::actor_cast<caf::actor>(self));
+  options.bulk->publish("checkpoints", checkpoints);
+  for (const auto& slot : placement) agents[slot.node()].endpoint = slot.agent_endpoint();
+  for (const auto& [node, agent] : agents) connect_to(agent.endpoint);
+  if (!o.launch.controller_endpoint().empty()) connect_to(o.launch.controller_endpoint());
+  machine->start(now());
+  carry_out();
+}
+
+void JobState::connected(const Connected& result) {
+  const bool ok = result.peer->has_value();
+  if (result.endpoint == options.launch.controller_endpoint()) {
+    if (!ok) {
+      self->delayed_send(self, kReconnectEvery, Connected{result.endpoint, nullptr});
+      return;
+    }
+    controller = options.control->proxy((*result.peer)->process, "controller");
+    self->monitor(controller);
+    pb::RegisterCoordinator hello;
+    hello.set_job(options.launch.job());
+    hello.set_endpoint(options.control_endpoint);
+    hello.set_pid(::getpid());
+    *hello.mutable_status() = machine->status(now(), unix_ms_now());
+    self->send(controller, outbound(hello));
+  }
+  for (auto& [node, agent] : agents) {
+    if (agent.endpoint != result.endpoint) continue;
+    if (!ok) {
+      spdlog::warn("agent of node {} at {}: {}", node, agent.endpoint,
+                   result.peer->error().message);
+      self->delayed_send(self, kReconnectEvery, Connected{result.endpoint, nullptr});
+      continue;
+    }
+    agent.handle = options.control->proxy((*result.peer)->process, "agent");
+    self->monitor(agent.handle);
+    pb::WatchRoles watch;
+    watch.set_job(options.launch.job());
+    self->send(agent.handle, outbound(watch));
+    for (const auto& message : std::exchange(agent.waiting, {})) start_role(agent, message);
+  }
+}
+
+void JobState::deliver(const DeliveryPtr& message) {
+  const auto& envelope = *message->envelope;
+  // A member's message counts only from the process that is registered under its role.
+  auto sender_role = [&]() -> std::string {
+    for (const auto& [role, handle] : members)
+      if (handle == message->sender) return role;
+    return {};
+  };
+  switch (envelope.body_case()) {
+    case pb::Envelope::kRegisterMember: {
+      const auto& registration = envelope.register_member();
+      members[registration.role()] = message->sender;
+      self->monitor(message->sender);
+      answer(*message, pb::Done{});
+      machine->on_registered(registration, now());
+      break;
+    }
+    case pb::Envelope::kGenerationReady:
+      machine->on_generation_ready(sender_role(), envelope.generation_ready(), now());
+      break;
+    case pb::Envelope::kStepReady:
+      machine->on_step_ready(sender_role(), envelope.step_ready(), now());
+      break;
+    case pb::Envelope::kMemberFault:
+      machine->on_fault(sender_role(), envelope.member_fault(), now());
+      break;
+    case pb::Envelope::kMemberProgress:
+      if (sender_role() == envelope.member_progress().role())
+        machine->on_progress(envelope.member_progress(), now());
+      break;
+    case pb::Envelope::kEvaluationDone: {
+      const auto& done = envelope.evaluation_done();
+      if (!done.has_failure())
+        self->request(ledger, kStoreTimeout,
+                      StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(done.record())})
+            .then([] {},
+                  [](const caf::error& error) {
+                    spdlog::error("evaluation not stored: {}", from_caf(error).message);
+                  });
+      machine->on_evaluation(sender_role(), done, now());
+      break;
+    }
+    case pb::Envelope::kRoleStarted:  // already running when we began to watch
+      machine->adopt_process(envelope.role_started().role(), envelope.role_started().pid(), now());
+      break;
+    case pb::Envelope::kRoleExited: {
+      const auto& exit = envelope.role_exited();
+      machine->on_gone(exit.role(), describe_exit(exit), true, now());
+      break;
+    }
+    case pb::Envelope::kStopJob:
+      answer(*message, pb::Done{});
+      machine->on_stop(envelope.stop_job().keep(), envelope.stop_job().reason(), now());
+      break;
+    case pb::Envelope::kPlacementChanged: {
+      const auto& slots = envelope.placement_changed().placement();
+      for (const auto& slot : slots) {
+        auto& agent = agents[slot.node()];
+        if (!agent.endpoint.empty()) continue;
+        agent.endpoint = slot.agent_endpoint();
+        connect_to(agent.endpoint);
+      }
+      machine->on_placement({slots.begin(), slots.end()}, now());
+      break;
+    }
+    case pb::Envelope::kDone:
+      if (over) end();  // the controller heard of the end
+      break;
+    default:
+      answer(*message, Error{Errc::unsupported, "a coordinator takes no such message"});
+  }
+  carry_out();
+}
+
+void JobState::down(const caf::down_msg& message) {
+  if (controller && message.source == controller.address()) {
+    controller = nullptr;
+    if (over) return end();
+    self->delayed_send(self, kReconnectEvery,
+                       Connected{options.launch.controller_endpoint(), nullptr});
+    return;
+  }
+  for (auto& [node, agent] : agents) {
+    if (!agent.handle || message.source != agent.handle.address()) continue;
+    agent.handle = nullptr;
+    self->delayed_send(self, kReconnectEvery, Connected{agent.endpoint, nullptr});
+    // Its processes die with it (PR_SET_PDEATHSIG).
+    for (const auto& role : machine->roles_on(node))
+      machine->on_gone(role, "the agent of node " + node + " is gone", true, now());
+  }
+  for (const auto& [role, handle] : members) {
+    if (message.source != handle.address()) continue;
+    const std::string lost = role;
+    members.erase(lost);
+    machine->on_gone(lost, "its connection was lost", false, now());
+    break;
+  }
+  carry_out();
+}
+
+void JobState::carry_out() {
+  for (auto actions = machine->take_actions(); !actions.empty(); actions = machine->take_actions())
+    for (const auto& action : actions) std::visit([this](const auto& a) { act(a); }, action);
+}
+
+void JobState::act(const SendTo& action) {
+  auto found = members.find(action.role);
+  if (found == members.end()) return;
+  auto message = std::make_shared<Outbound>();
+  message->envelope = action.envelope;
+  self->send(found->second, OutboundPtr(std::move(message)));
+}
+
+void JobState::act(const WriteCommit& action) {
+  auto record = std::make_shared<pb::CommitRecord>(action.record);
+  record->set_unix_ms(unix_ms_now());
+  const auto step = record->step();
+  self->request(ledger, kStoreTimeout, AppendCommit{std::move(record)})
+      .then(
+          [this, step] {
+            machine->on_commit_durable(step, now());
+            carry_out();
+          },
+          [this, step](const caf::error& error) {
+            machine->on_commit_failed(step, from_caf(error), now());
+            carry_out();
+          });
+}
+
+void JobState::act(const RewindLedger& action) {
+  self->request(ledger, kStoreTimeout, RewindTo{action.step})
+      .then([] {},
+            [this](const caf::error& error) {
+              spdlog::critical("the ledger cannot be rewound: {}", from_caf(error).message);
+              self->quit(caf::exit_reason::unhandled_exception);
+            });
+}
+
+void JobState::act(const RecordEvent& action) {
+  auto event = action.event;
+  event.set_unix_ms(unix_ms_now());
+  event.set_job(options.launch.job());
+  const auto level = event.severity() == pb::SEVERITY_ERROR     ? spdlog::level::err
+                     : event.severity() == pb::SEVERITY_WARNING ? spdlog::level::warn
+                                                                : spdlog::level::info;
+  spdlog::log(level, "{} {}: {}", event.kind(), event.subject(), event.message());
+  self->request(ledger, kStoreTimeout, AppendEvent{std::make_shared<const pb::Event>(event)})
+      .then([] {},
+            [](const caf::error& error) {
+              spdlog::error("an event was not stored: {}", from_caf(error).message);
+            });
+  unreported.push_back(std::move(event));
+  if (unreported.size() > kEventsKept) unreported.pop_front();
+}
+
+void JobState::act(const StartProcess& action) {
+  pb::StartRole start;
+  auto& launch = *start.mutable_launch();
+  launch.set_job(options.launch.job());
+  *launch.mutable_slot() = action.slot;
+  launch.set_spec_yaml(options.launch.spec_yaml());
+  launch.set_coordinator_endpoint(options.control_endpoint);
+  launch.set_coordinator_bulk_endpoint(options.bulk_endpoint);
+  launch.set_restarts(action.restarts);
+  to_agent(action.slot.node(), outbound(start));
+}
+
+void JobState::act(const StopProcess& action) {
+  pb::StopRole stop;
+  stop.set_job(options.launch.job());
+  stop.set_role(action.role);
+  stop.set_grace_seconds(seconds(action.grace));
+  to_agent(machine->node_of(action.role), outbound(stop));
+}
+
+void JobState::act(const FindCheckpoint&) {
+  self->request(ledger, kStoreTimeout, FindNewest{})
+      .then(
+          [this](const FoundCheckpoint& found) {
+            for (const auto& problem : found.problems) {
+              pb::Event event;
+              event.set_kind("checkpoint_corrupt");
+              event.set_severity(pb::SEVERITY_ERROR);
+              event.set_subject(options.launch.job());
+              event.set_message(problem);
+              act(RecordEvent{event});
+            }
+            machine->on_checkpoint_found(found.id, now());
+            carry_out();
+          },
+          [this](const caf::error& error) {
+            spdlog::critical("checkpoints cannot be read: {}", from_caf(error).message);
+            self->quit(caf::exit_reason::unhandled_exception);
+          });
+}
+
+void JobState::act(const ApplyRetention& action) {
+  self->request(ledger, kStoreTimeout, Retain{action.in_use})
+      .then([] {},
+            [](const caf::error& error) {
+              spdlog::warn("old checkpoints were not deleted: {}", from_caf(error).message);
+            });
+}
+
+void JobState::act(const Finish&) {
+  over = true;
+  auto final_status = machine->status(now(), unix_ms_now());
+  self->request(ledger, kStoreTimeout, StoreValue{"status", final_status.SerializeAsString()})
+      .await([] {},
+             [](const caf::error& error) {
+               spdlog::error("final status not stored: {}", from_caf(error).message);
+             });
+  report(true);
+  self->delayed_send(self, kFarewell, give_up_atom::value);
+  if (!controller) end();
+}
+
+void JobState::to_agent(const std::string& node, OutboundPtr message) {
+  auto& agent = agents[node];
+  if (agent.handle)
+    start_role(agent, message);
+  else
+    agent.waiting.push_back(std::move(message));
+}
+
+void JobState::start_role(Agent& agent, const OutboundPtr& message) {
+  const std::string role = message->envelope.has_start_role()
+                               ? message->envelope.start_role().launch().slot().role()
+                               : std::string{};
+  self->request(agent.handle, kStartTimeout, message)
+      .then([](const DeliveryPtr&) {},
+            [this, role](const caf::error& error) {
+              if (role.empty()) return;  // a stop: the process is gone already, or its agent is
+              machine->on_start_failed(role, from_caf(error), now());
+              carry_out();
+            });
+}
+
+void JobState::report(bool ended) {
+  if (!controller) return;
+  pb::JobReport body;
+  *body.mutable_status() = machine->status(now(), unix_ms_now());
+  body.set_ended(ended);
+  for (const auto& event : unreported) *body.add_events() = event;
+  unreported.clear();
+  if (!ended) {
+    self->send(controller, outbound(body));
+    return;
+  }
+  self->request(controller, kFarewell, outbound(body))
+      .then([this](const DeliveryPtr&) { end(); }, [this](const caf::error&) { end(); });
+}
+
+void JobState::end() {
+  self->quit(caf::exit_reason::user_shutdown);
+}
+
+caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options) {
+  auto& state = self->state;
+  self->set_down_handler([&state](const caf::down_msg& down) { state.down(down); });
+  self->set_exit_handler([self](const caf::exit_msg& message) {
+    // A store actor died: nothing can be made durable any more, so this process must not go on.
+    spdlog::critical("the store is gone: {}", caf::to_string(message.reason));
+    self->quit(message.reason);
+  });
+  state.init(options);
+  self->delayed_send(self, kTick, tick_atom::value);
+  self->delayed_send(self, kReportEvery, report_atom::value);
+  return {
+      [&state](const DeliveryPtr& message) { state.deliver(message); },
+      [&state](const Connected& result) {
+        // Without a result it is our own reminder to try again.
+        if (!result.peer)
+          state.connect_to(result.endpoint);
+        else
+          state.connected(result);
+        state.carry_out();
+      },
+      [&state](const CheckpointOutcome& outcome) {
+        if (outcome.error)
+          state.machine->on_checkpoint_failed(outcome.id, *outcome.error, state.now());
+        else
+          state.machine->on_checkpoint_stored(outcome.id, state.now());
+        state.carry_out();
+      },
+      [self, &state](tick_atom) {
+        self->delayed_send(self, kTick, tick_atom::value);
+        state.machine->on_tick(state.now());
+        state.carry_out();
+      },
+      [self, &state](report_atom) {
+        self->delayed_send(self, kReportEvery, report_atom::value);
+        if (!state.over) state.report(false);
+      },
+      [&state](give_up_atom) { state.end(); },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_job(caf::actor_system& system, const JobOptions& options) {
+  return system.spawn(job, options);
+}
+
+Result<JobHistory> read_history(const storage::JobStore& store) {
+  JobHistory history;
+  auto last = store.last_commit();
+  if (!last) return fail(last.error());
+  if (*last) {
+    history.last_commit = (*last)->step();
+    history.last_generation = (*last)->generation();
+  }
+  auto checkpoints = store.checkpoints();
+  if (!checkpoints) return fail(checkpoints.error());
+  for (const auto& manifest : *checkpoints) history.checkpoints.insert(manifest.id());
+  auto evaluations = store.evaluations();
+  if (!evaluations) return fail(evaluations.error());
+  for (const auto& record : *evaluations) history.evaluated.insert(record.checkpoint());
+  return history;
+}
+
+}  // namespace crabcast::actors

@@ -1,0 +1,48 @@
+// Where a node keeps its things (docs/operations.md, "The state folder").
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+namespace crabcast::actors {
+
+struct StateFolder {
+  std::filesystem::path root;
+
+  [[nodiscard]] std::filesystem::path keys() const { return root / "keys"; }
+  [[nodiscard]] std::filesystem::path registry() const { return root / "controller" / "registry"; }
+  // Text file: the endpoint of the running controller.
+  [[nodiscard]] std::filesystem::path controller_endpoint() const {
+    return root / "controller" / "endpoint";
+  }
+  [[nodiscard]] std::filesystem::path corpora() const { return root / "corpora"; }
+  [[nodiscard]] std::filesystem::path job(const std::string& job) const {
+    return root / "jobs" / job;
+  }
+  // Inside a job's folder:
+  static std::filesystem::path store(const std::filesystem::path& job_dir) {
+    return job_dir / "store";
+  }
+  static std::filesystem::path log(const std::filesystem::path& job_dir, const std::string& role) {
+    return job_dir / "logs" / (role + ".log");
+  }
+  static std::filesystem::path launch(const std::filesystem::path& job_dir,
+                                      const std::string& role) {
+    return job_dir / "launch" / role;
+  }
+
+  // $CRABCAST_STATE, else $XDG_STATE_HOME/crabcast, else ~/.local/state/crabcast.
+  static StateFolder standard() {
+    auto variable = [](const char* name) -> std::string {
+      const char* value = std::getenv(name);
+      return value ? value : "";
+    };
+    if (auto own = variable("CRABCAST_STATE"); !own.empty()) return {own};
+    if (auto xdg = variable("XDG_STATE_HOME"); !xdg.empty())
+      return {std::filesystem::path(xdg) / "crabcast"};
+    return {std::filesystem::path(variable("HOME")) / ".local" / "state" / "crabcast"};
+  }
+};
+
+}  // namespace crabcast::actors

@@ -1,0 +1,230 @@
+#include "actors/control/store_actors.h"
+
+#include <spdlog/spdlog.h>
+
+#include <caf/all.hpp>
+#include <map>
+
+namespace crabcast::actors {
+namespace {
+
+using storage::Sync;
+
+caf::result<void> to_result(const Status& status) {
+  if (status) return caf::unit;
+  return to_caf(status.error());
+}
+
+struct LedgerState {
+  static inline const char* name = "ledger";
+  std::shared_ptr<storage::JobStore> store;
+  storage::RetentionPolicy retention;
+};
+
+caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
+                     std::shared_ptr<storage::JobStore> store, const CheckpointSpec& spec) {
+  self->state.store = std::move(store);
+  self->state.retention = {spec.keep_last, spec.keep_best, spec.keep_by};
+  return {
+      // J-1: a commit is history only when it survives power loss.
+      [self](const AppendCommit& append) {
+        return to_result(self->state.store->append_commit(*append.record, Sync::yes));
+      },
+      [self](const RewindTo& rewind) {
+        return to_result(self->state.store->rewind_ledger(Step{rewind.step}));
+      },
+      [self](const AppendEvent& append) -> caf::result<void> {
+        auto seq = self->state.store->append_event(*append.event, Sync::no);
+        if (!seq) return to_caf(seq.error());
+        return caf::unit;
+      },
+      [self](const StoreEvaluation& evaluation) {
+        return to_result(self->state.store->put_evaluation(*evaluation.record, Sync::yes));
+      },
+      [self](const StoreValue& entry) {
+        return to_result(self->state.store->put_value(entry.key, entry.value, Sync::yes));
+      },
+      [self](const Retain& retain) -> caf::result<void> {
+        std::set<CheckpointId> in_use;
+        for (const auto id : retain.in_use) in_use.insert(CheckpointId{id});
+        auto removed = self->state.store->apply_retention(self->state.retention, in_use);
+        if (!removed) return to_caf(removed.error());
+        for (const auto& id : *removed) spdlog::info("checkpoint {} deleted", id.value());
+        return caf::unit;
+      },
+      [self](FindNewest) -> caf::result<FoundCheckpoint> {
+        FoundCheckpoint found;
+        auto newest = self->state.store->newest_verified([&](const storage::VerifyReport& bad) {
+          for (const auto& problem : bad.problems)
+            found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " +
+                                     problem);
+        });
+        if (!newest) return to_caf(newest.error());
+        if (*newest) found.id = (*newest)->id();
+        return found;
+      },
+  };
+}
+
+struct CheckpointsState {
+  static inline const char* name = "checkpoints";
+  struct Incoming {
+    std::unique_ptr<storage::CheckpointWriter> writer;  // null after its first error
+    Error error;
+    caf::actor_addr sender;
+  };
+  std::shared_ptr<storage::JobStore> store;
+  std::string spec_hash;
+  caf::actor job;
+  std::map<std::uint64_t, Incoming> incoming;
+
+  void begin(const Delivery& request);
+  void chunk(const Delivery& request);
+  void seal(const Delivery& request);
+  void give_up(std::uint64_t id, const Error& error);
+  void open_for_reading(const Delivery& request) const;
+  void read_chunk(const Delivery& request) const;
+  void forget_sender(const caf::actor_addr& sender);
+};
+
+void CheckpointsState::begin(const Delivery& request) {
+  const auto& body = request.envelope->checkpoint_begin();
+  auto writer = store->begin_checkpoint(CheckpointId{body.id()});
+  if (!writer) {
+    answer(request, writer.error());
+    give_up(body.id(), writer.error());
+    return;
+  }
+  incoming[body.id()] = {std::move(*writer), {}, request.sender.address()};
+  answer(request, pb::Done{});
+}
+
+void CheckpointsState::chunk(const Delivery& request) {
+  const auto& body = request.envelope->checkpoint_chunk();
+  auto found = incoming.find(body.id());
+  if (found == incoming.end() || request.frames.size() != 1) {
+    answer(request, Error{Errc::invalid_argument,
+                          "no checkpoint " + std::to_string(body.id()) + " is being written"});
+    return;
+  }
+  const auto& frame = request.frames.front();
+  if (auto put = found->second.writer->put_chunk(body.entry(), {frame.data(), frame.size()});
+      !put) {
+    answer(request, put.error());
+    give_up(body.id(), put.error());
+    return;
+  }
+  answer(request, pb::Done{});
+}
+
+void CheckpointsState::seal(const Delivery& request) {
+  auto manifest = request.envelope->checkpoint_seal().manifest();
+  auto found = incoming.find(manifest.id());
+  if (found == incoming.end()) {
+    answer(request, Error{Errc::invalid_argument,
+                          "no checkpoint " + std::to_string(manifest.id()) + " is being written"});
+    return;
+  }
+  manifest.set_spec_hash(spec_hash);
+  manifest.set_ledger_step(manifest.step());
+  manifest.set_unix_ms(unix_ms_now());
+  if (auto committed = found->second.writer->commit(manifest); !committed) {
+    answer(request, committed.error());
+    give_up(manifest.id(), committed.error());
+    return;
+  }
+  incoming.erase(found);
+  answer(request, pb::Done{});
+  caf::anon_send(job, CheckpointOutcome{manifest.id(), std::nullopt});
+}
+
+void CheckpointsState::give_up(std::uint64_t id, const Error& error) {
+  incoming.erase(id);
+  caf::anon_send(job, CheckpointOutcome{id, error});
+}
+
+void CheckpointsState::open_for_reading(const Delivery& request) const {
+  auto id = request.envelope->checkpoint_read().id();
+  if (id == 0) {
+    auto newest = store->newest_verified([](const storage::VerifyReport&) {});
+    if (!newest) return answer(request, newest.error());
+    if (!*newest) return answer(request, Error{Errc::not_found, "the job has no checkpoint yet"});
+    id = (*newest)->id();
+  }
+  auto manifest = store->manifest(CheckpointId{id});
+  if (!manifest) return answer(request, manifest.error());
+  pb::CheckpointOpened opened;
+  *opened.mutable_manifest() = std::move(*manifest);
+  answer(request, opened);
+}
+
+void CheckpointsState::read_chunk(const Delivery& request) const {
+  const auto& body = request.envelope->chunk_read();
+  auto manifest = store->manifest(CheckpointId{body.id()});
+  if (!manifest) return answer(request, manifest.error());
+  if (body.index() >= static_cast<std::uint32_t>(manifest->chunks_size()))
+    return answer(request, Error{Errc::invalid_argument,
+                                 "checkpoint " + std::to_string(body.id()) + " has only " +
+                                     std::to_string(manifest->chunks_size()) + " chunks"});
+  auto bytes = store->read_chunk(CheckpointId{body.id()}, body.index());
+  if (!bytes) return answer(request, bytes.error());
+  pb::ChunkData data;
+  data.set_id(body.id());
+  *data.mutable_entry() = manifest->chunks(static_cast<int>(body.index()));
+  auto shared = std::make_shared<const std::string>(std::move(*bytes));
+  answer(request, data, {cluster::Frame(shared, shared->data(), shared->size())});
+}
+
+void CheckpointsState::forget_sender(const caf::actor_addr& sender) {
+  for (auto it = incoming.begin(); it != incoming.end();)
+    it = it->second.sender == sender ? incoming.erase(it) : std::next(it);
+}
+
+caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
+                          std::shared_ptr<storage::JobStore> store, const std::string& spec_hash,
+                          const caf::actor& job) {
+  self->state.store = std::move(store);
+  self->state.spec_hash = spec_hash;
+  self->state.job = job;
+  // A worker that died while it saved: the job actor knows by itself; here its writer is closed.
+  self->set_down_handler(
+      [self](const caf::down_msg& down) { self->state.forget_sender(down.source); });
+  return {
+      [self](const DeliveryPtr& request) {
+        switch (request->envelope->body_case()) {
+          case pb::Envelope::kCheckpointBegin:
+            self->monitor(request->sender);
+            return self->state.begin(*request);
+          case pb::Envelope::kCheckpointChunk:
+            return self->state.chunk(*request);
+          case pb::Envelope::kCheckpointSeal:
+            return self->state.seal(*request);
+          case pb::Envelope::kCheckpointAbandon: {
+            const auto& body = request->envelope->checkpoint_abandon();
+            return self->state.give_up(body.id(), {Errc::cancelled, body.reason()});
+          }
+          case pb::Envelope::kCheckpointRead:
+            return self->state.open_for_reading(*request);
+          case pb::Envelope::kChunkRead:
+            return self->state.read_chunk(*request);
+          default:
+            answer(*request,
+                   Error{Errc::unsupported, "the checkpoint store takes no such message"});
+        }
+      },
+  };
+}
+
+}  // namespace
+
+caf::actor spawn_ledger(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
+                        const CheckpointSpec& retention) {
+  return system.spawn<caf::detached>(ledger, std::move(store), retention);
+}
+
+caf::actor spawn_checkpoints(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
+                             const std::string& spec_hash, const caf::actor& job) {
+  return system.spawn<caf::detached>(checkpoints, std::move(store), spec_hash, job);
+}
+
+}  // namespace crabcast::actors

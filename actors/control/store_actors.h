@@ -1,0 +1,72 @@
+// The two actors that own a job's store, each on a thread of its own, so that a chunk of a
+// checkpoint never delays the commit of a step.
+//
+//   ledger       commits, events, evaluations, retention       <- the job actor
+//   checkpoints  chunks in and out                             <- workers and evaluators (bulk)
+//
+// Every write says how durable it is; a failed one is answered as an error.
+#pragma once
+
+#include <caf/actor.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/allowed_unsafe_message_type.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "actors/messages.h"
+#include "protocol/job_spec.h"
+#include "storage/job_store.h"
+
+namespace crabcast::actors {
+
+// To the ledger. Answered with nothing or an error, unless said otherwise.
+struct AppendCommit {
+  std::shared_ptr<const pb::CommitRecord> record;
+};
+struct RewindTo {
+  std::uint64_t step = 0;
+};
+struct AppendEvent {
+  std::shared_ptr<const pb::Event> event;
+};
+struct StoreEvaluation {
+  std::shared_ptr<const pb::EvaluationRecord> record;
+};
+struct StoreValue {
+  std::string key, value;
+};
+struct Retain {
+  std::set<std::uint64_t> in_use;
+};
+struct FindNewest {};  // answered with FoundCheckpoint
+struct FoundCheckpoint {
+  std::optional<std::uint64_t> id;
+  std::vector<std::string> problems;  // of newer ones that did not verify
+};
+
+// From the checkpoints actor to the job actor.
+struct CheckpointOutcome {
+  std::uint64_t id = 0;
+  std::optional<Error> error;
+};
+
+caf::actor spawn_ledger(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
+                        const CheckpointSpec& retention);
+// `metadata` (spec hash) is checked against each manifest; `job` hears of each outcome.
+caf::actor spawn_checkpoints(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
+                             const std::string& spec_hash, const caf::actor& job);
+
+}  // namespace crabcast::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendCommit)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::RewindTo)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendEvent)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreEvaluation)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreValue)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::Retain)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::FindNewest)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::FoundCheckpoint)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::CheckpointOutcome)
