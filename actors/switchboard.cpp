@@ -241,6 +241,10 @@ void Switchboard::connect_async(const std::string& endpoint, Duration timeout,
       });
 }
 
+bool Switchboard::connected(const ProcessId& peer) const {
+  return hub_->is_connected(peer);
+}
+
 void Switchboard::disconnect(const ProcessId& peer, const std::string& reason) {
   hub_->transport->disconnect(peer, reason);
   hub_->peer_down({peer, pb::ROLE_UNSPECIFIED, "", 0}, {Errc::cancelled, reason});

@@ -37,6 +37,7 @@ class Switchboard {
   Result<cluster::PeerInfo> connect(const std::string& endpoint, Duration timeout);
   // `who` receives a Connected.
   void connect_async(const std::string& endpoint, Duration timeout, const caf::actor& who);
+  [[nodiscard]] bool connected(const ProcessId& peer) const;
   void disconnect(const ProcessId& peer, const std::string& reason);
   // Sends without a proxy, from any thread.
   Status send(const ProcessId& peer, const Outbound& message);

@@ -159,7 +159,8 @@ void JobState::deliver(const DeliveryPtr& message) {
       machine->on_step_ready(sender_role(), envelope.step_ready(), now());
       break;
     case pb::Envelope::kMemberFault:
-      machine->on_fault(sender_role(), envelope.member_fault(), now());
+      answer(*message, pb::Done{});
+      machine->on_fault(envelope.member_fault().role(), envelope.member_fault(), now());
       break;
     case pb::Envelope::kMemberProgress:
       if (sender_role() == envelope.member_progress().role())

@@ -1,0 +1,135 @@
+#include "actors/compute/evaluation.h"
+
+#include <algorithm>
+#include <map>
+
+#include "data/answers.h"
+#include "data/batch.h"
+
+namespace crabcast::actors {
+namespace {
+
+constexpr std::size_t kBatch = 8;
+constexpr std::size_t kExamplesForTask = 3;  // kept in the record
+constexpr auto kSampleDeadline = std::chrono::seconds(20);
+
+// Round-robin over the task's data sets, each walked in even strides.
+std::vector<pb::SampleRef> choose(const data::Corpus& corpus, Task task, std::size_t count) {
+  struct Source {
+    data::DatasetRow dataset;
+    std::uint64_t size, taken;
+  };
+  std::vector<Source> sources;
+  for (const auto& summary : corpus.summary())
+    if (data::datasets()[summary.dataset].task == task && summary.test > 0)
+      sources.push_back({summary.dataset, summary.test, 0});
+  std::uint64_t available = 0;
+  for (const auto& source : sources) available += source.size;
+  count = std::min<std::size_t>(count, available);
+  std::vector<std::uint64_t> shares(sources.size(), 0);
+  for (std::size_t given = 0, at = 0; given < count; at = (at + 1) % sources.size())
+    if (shares[at] < sources[at].size) {
+      ++shares[at];
+      ++given;
+    }
+  std::vector<pb::SampleRef> chosen;
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    for (std::uint64_t k = 0; k < shares[i]; ++k) {
+      pb::SampleRef ref;
+      ref.set_dataset(sources[i].dataset);
+      ref.set_index(k * sources[i].size / shares[i]);
+      chosen.push_back(ref);
+    }
+  return chosen;
+}
+
+model::ModelInput to_input(const data::Batch& batch) {
+  return {batch.input_ids,      batch.attention_mask, {},
+          batch.pixel_values,   batch.grid_thw,       batch.seconds_per_grid,
+          batch.audio_features, batch.audio_lengths};
+}
+
+struct TaskRun {
+  pb::TaskScore score;
+  std::vector<pb::Prediction> examples;
+  std::string first_problem;
+};
+
+Status score_batch(model::Session& session, const std::vector<data::Processed>& samples,
+                   TaskRun& run) {
+  const auto& front_end = session.front_end();
+  const auto batch = data::make_batch(samples, front_end, data::BatchUse::generate);
+  auto answers = session.generate(to_input(batch), {});
+  if (!answers) return fail(answers.error());
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const auto text = front_end.tokenizer->decode((*answers)[i]);
+    auto score = data::score_answer(samples[i].sample, text);
+    if (!score) return fail(score.error());
+    run.score.set_score(run.score.score() + score->value);
+    run.score.set_samples(run.score.samples() + 1);
+    if (run.examples.size() >= kExamplesForTask) continue;
+    pb::Prediction example;
+    example.mutable_sample()->set_dataset(samples[i].sample.dataset);
+    example.mutable_sample()->set_index(samples[i].sample.index);
+    example.set_task(run.score.task());
+    example.set_question(samples[i].sample.question);
+    example.set_truth(samples[i].sample.reference);
+    example.set_answer(text);
+    example.set_score(score->value);
+    run.examples.push_back(std::move(example));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpus& corpus,
+                                      const pb::Evaluate& request, Progress& progress,
+                                      const std::function<bool()>& give_up) {
+  const auto started = Clock::now();
+  pb::EvaluationRecord record;
+  record.set_checkpoint(request.checkpoint());
+  double sum = 0;
+  for (const auto& name : request.tasks()) {
+    const auto task = task_from_name(name);
+    if (!task) return fail(Errc::invalid_argument, "no task is named " + name);
+    TaskRun run;
+    run.score.set_task(name);
+    run.score.set_metric(std::string(data::metric_name(*task)));
+    std::vector<data::Processed> samples;
+    const auto chosen = choose(corpus, *task, request.samples_per_task());
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      if (give_up()) return fail(Errc::cancelled, "the evaluation was given up");
+      progress.begin("evaluate " + name + ", checkpoint " + std::to_string(request.checkpoint()),
+                     0);
+      auto sample = corpus.sample(chosen[i].dataset(), data::Split::test, chosen[i].index());
+      if (!sample) return fail(sample.error());
+      auto processed = data::process_sample(*sample, session.front_end(), kSampleDeadline);
+      if (processed)
+        samples.push_back(std::move(*processed));
+      else if (run.first_problem.empty())
+        run.first_problem = processed.error().message;
+      const bool last = i + 1 == chosen.size();
+      if (samples.size() == kBatch || (last && !samples.empty())) {
+        CRABCAST_TRY(score_batch(session, samples, run));
+        samples.clear();
+      }
+    }
+    if (run.score.samples() == 0)
+      return fail(Errc::data_error, name + ": no held-out sample could be scored" +
+                                        (run.first_problem.empty() ? " (the corpus has none)"
+                                                                   : ": " + run.first_problem));
+    run.score.set_score(run.score.score() / run.score.samples());
+    (*run.score.mutable_details())["unreadable"] =
+        static_cast<double>(chosen.size() - run.score.samples());
+    sum += run.score.score();
+    *record.add_scores() = run.score;
+    for (auto& example : run.examples) *record.add_examples() = std::move(example);
+  }
+  record.set_mean(request.tasks().empty() ? 0 : sum / request.tasks_size());
+  record.set_unix_ms(unix_ms_now());
+  record.set_seconds(seconds(Clock::now() - started));
+  return record;
+}
+
+}  // namespace crabcast::actors

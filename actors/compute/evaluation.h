@@ -1,0 +1,20 @@
+// One evaluation: generate answers for held-out samples and score each task.
+#pragma once
+
+#include <functional>
+
+#include "actors/compute/progress.h"
+#include "data/corpus.h"
+#include "model/session.h"
+#include "protocol/envelope.pb.h"
+#include "protocol/error.h"
+
+namespace crabcast::actors {
+
+// The same samples for the same corpus and count, whoever evaluates: of each task's data sets in
+// turn, evenly spread over their test rows. cancelled when `give_up` says so.
+Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpus& corpus,
+                                      const pb::Evaluate& request, Progress& progress,
+                                      const std::function<bool()>& give_up);
+
+}  // namespace crabcast::actors
