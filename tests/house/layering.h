@@ -48,9 +48,13 @@ inline const std::vector<Layer>& layers() {
       {"actors", {"protocol", "cluster"}, {"CAF"}},
       {"actors/control", {"protocol", "cluster", "storage", "scheduler", "actors"}, {"CAF"}},
       {"actors/compute", {"protocol", "cluster", "model", "data", "actors"}, {"CAF", "LibTorch"}},
-      {"apps",
-       {"protocol", "cluster", "storage", "data", "actors", "actors/control", "actors/compute"},
+      // The command line links no LibTorch, the compute program no RocksDB.
+      {"apps/cli",
+       {"protocol", "cluster", "storage", "scheduler", "actors", "actors/control"},
        {"CAF", "CLI11", "cpp-httplib", "prometheus-cpp"}},
+      {"apps/compute",
+       {"protocol", "cluster", "data", "actors", "actors/compute", "apps/cli/exit_codes.h"},
+       {"CAF", "CLI11"}},
   };
   return all;
 }

@@ -28,7 +28,8 @@ TEST(Layering, FoldersIncludeOnlyWhatTheyMay) {
   EXPECT_EQ(layering("actors/control/a.cpp", "\"storage/registry.h\""), 0U);
   EXPECT_EQ(layering("actors/control/a.cpp", "\"actors/messages.h\""), 0U);
   EXPECT_EQ(layering("actors/compute/a.cpp", "\"model/session.h\""), 0U);
-  EXPECT_EQ(layering("apps/a.cpp", "\"actors/control/job.h\""), 0U);
+  EXPECT_EQ(layering("apps/cli/a.cpp", "\"actors/control/job.h\""), 0U);
+  EXPECT_EQ(layering("apps/compute/a.cpp", "\"actors/compute/roles.h\""), 0U);
   EXPECT_EQ(layering("tests/data/a_test.cpp", "\"storage/registry.h\""), 0U);
 
   EXPECT_EQ(layering("protocol/a.cpp", "\"cluster/transport.h\""), 1U);
@@ -42,7 +43,10 @@ TEST(Layering, FoldersIncludeOnlyWhatTheyMay) {
   EXPECT_EQ(layering("actors/control/a.cpp", "\"model/session.h\""), 1U);
   EXPECT_EQ(layering("actors/control/a.cpp", "\"actors/compute/worker.h\""), 1U);
   EXPECT_EQ(layering("actors/compute/a.cpp", "\"storage/job_store.h\""), 1U);
-  EXPECT_EQ(layering("apps/a.cpp", "\"model/session.h\""), 1U);
+  EXPECT_EQ(layering("apps/compute/a.cpp", "\"model/session.h\""), 1U);
+  EXPECT_EQ(layering("apps/compute/a.cpp", "\"storage/registry.h\""), 1U);
+  EXPECT_EQ(layering("apps/cli/a.cpp", "\"actors/compute/roles.h\""), 1U);
+  EXPECT_EQ(layering("apps/cli/a.cpp", "\"data/batch.h\""), 1U);
 }
 
 TEST(Layering, LibrariesStayInTheirFolders) {
@@ -55,7 +59,8 @@ TEST(Layering, LibrariesStayInTheirFolders) {
   EXPECT_EQ(layering("actors/control/a.cpp", "<ATen/ATen.h>"), 1U);
   EXPECT_EQ(layering("actors/compute/a.cpp", "<rocksdb/db.h>"), 1U);
   EXPECT_EQ(layering("cluster/a.cpp", "<caf/all.hpp>"), 1U);
-  EXPECT_EQ(layering("apps/a.cpp", "<zmq.hpp>"), 1U);
+  EXPECT_EQ(layering("apps/cli/a.cpp", "<zmq.hpp>"), 1U);
+  EXPECT_EQ(layering("apps/cli/a.cpp", "<torch/torch.h>"), 1U);
   EXPECT_EQ(layering("model/a.cpp", "<libavcodec/avcodec.h>"), 1U);
   EXPECT_EQ(layering("scheduler/a.cpp", "\"rocksdb/db.h\""), 1U);
 }
@@ -102,7 +107,7 @@ TEST(CodeRules, BannedCalls) {
         "using namespace std::chrono_literals;", "auto brand(int);", "footprintf(1);"}) {
     EXPECT_EQ(code("cluster/a.cpp", good), 0U) << good;
   }
-  EXPECT_EQ(code("apps/main.cpp", "std::cout << report;"), 0U) << "programs print";
+  EXPECT_EQ(code("apps/cli/main.cpp", "std::cout << report;"), 0U) << "programs print";
   EXPECT_EQ(code("model/a.cpp", "x = x.detach();"), 0U) << "tensors detach";
   EXPECT_EQ(code("tests/cluster/a_test.cpp", "std::cerr << a;"), 0U);
 }
