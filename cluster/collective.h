@@ -58,9 +58,10 @@ class CollectiveHost {
                                                         const Keyring& keys);
   virtual ~CollectiveHost() = default;
   [[nodiscard]] virtual std::string endpoint() const = 0;
-  // Forms the communicator of `generation`: waits until all members have said hello for this very
-  // generation (frames of older ones are dropped), at most `timeout`. Errors name the missing role.
-  // `abort_forming` (any thread) ends the wait.
+  // Forms the communicator of `generation`, which is larger than all before: waits until all
+  // members have said hello for this very generation (frames of older ones are dropped), at most
+  // `form_timeout`. Errors name the missing role; stale_generation when a member has moved on.
+  // `abort_forming` (any thread) ends the wait that is under way, and nothing else.
   virtual Result<std::unique_ptr<Collective>> form(std::uint64_t generation, std::uint32_t rank,
                                                    const std::vector<CollectiveMember>& members,
                                                    Duration form_timeout,
