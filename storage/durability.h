@@ -4,8 +4,8 @@
 namespace crabcast::storage {
 
 enum class Sync {
-  no,    // survives a crash of the process, not of the machine
-  yes,   // survives power loss
+  no,   // survives a crash of the process, not of the machine
+  yes,  // survives power loss
 };
 
 }  // namespace crabcast::storage

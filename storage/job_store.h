@@ -24,16 +24,17 @@ namespace crabcast::storage {
 
 inline constexpr std::size_t kChunkBytes = 4ULL << 20;
 
-// XXH3-128 of a chunk's source buffer.
+// Length and XXH3-128 of a chunk's source buffer.
 pb::ChunkEntry make_chunk_entry(std::uint32_t index, std::span<const std::byte> bytes);
 
 // Takes one checkpoint's chunks, in order, and makes it visible with `commit`. Chunks go to an SST
 // file that is ingested at commit; the manifest is one synced write after it. Destroyed without
-// commit it leaves nothing behind.
+// commit it leaves nothing behind. It may outlive its store. After an error every call repeats it.
 class CheckpointWriter {
  public:
   virtual ~CheckpointWriter() = default;
-  // corrupt when `bytes` do not match `entry`; disk_full.
+  // corrupt when `bytes` do not match `entry`; disk_full, also when the chunk would leave less
+  // than 8 MiB for the ledger; invalid_argument when it is out of order or over kChunkBytes.
   virtual Status put_chunk(const pb::ChunkEntry& entry, std::span<const std::byte> bytes) = 0;
   // invalid_argument when chunks are missing or do not match the manifest. Durable when it returns.
   virtual Status commit(const pb::CheckpointManifest& manifest) = 0;
@@ -44,14 +45,14 @@ struct VerifyReport {
   CheckpointId id;
   std::uint64_t chunks = 0;
   std::uint64_t bytes = 0;
-  std::vector<std::string> problems;     // each names the key, for example chunk/00000050/00000003
+  std::vector<std::string> problems;  // each names the key, for example chunk/00000050/00000003
   [[nodiscard]] bool ok() const { return problems.empty(); }
 };
 
 struct RetentionPolicy {
-  std::uint32_t last = 3;                // at least 1
+  std::uint32_t last = 3;  // at least 1
   std::uint32_t best = 1;
-  std::string by = "eval/mean";          // key of CheckpointManifest.metrics; higher is better
+  std::string by = "eval/mean";  // key of CheckpointManifest.metrics; higher is better
 };
 
 class JobStore {
@@ -60,39 +61,56 @@ class JobStore {
   static Result<std::unique_ptr<JobStore>> open_read_only(const std::filesystem::path& folder);
   virtual ~JobStore() = default;
 
-  // Ledger. `commit` must be the step after the last one (internal error otherwise).
+  // Ledger. `commit` must be the step after the last one, or step 1 (internal error otherwise).
   virtual Status append_commit(const pb::CommitRecord& commit, Sync sync) = 0;
   // Forgets the commits after `step`: resuming from an older checkpoint redoes them. Durable.
+  // invalid_argument when the ledger ends before `step`.
   virtual Status rewind_ledger(Step step) = 0;
   virtual Result<std::optional<pb::CommitRecord>> last_commit() const = 0;
-  // Calls `visit` for each commit with step > after, in order, until it returns false.
-  virtual Status for_each_commit(Step after,
-                                 const std::function<bool(const pb::CommitRecord&)>& visit) const = 0;
+  // Calls `visit` for each commit with step > after, in order, until it returns false. corrupt when
+  // a step is missing between two others.
+  virtual Status for_each_commit(
+      Step after, const std::function<bool(const pb::CommitRecord&)>& visit) const = 0;
 
   virtual Result<std::uint64_t> append_event(pb::Event event, Sync sync) = 0;
-  virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq, std::size_t limit) const = 0;
+  virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq,
+                                                std::size_t limit) const = 0;
 
   // The evaluation, and its scores as metrics eval/mean and eval/TASK of the checkpoint's manifest.
+  // The manifest may be gone by then; the evaluation is kept.
   virtual Status put_evaluation(const pb::EvaluationRecord& record, Sync sync) = 0;
-  virtual Result<std::vector<pb::EvaluationRecord>> evaluations() const = 0;
+  virtual Result<std::vector<pb::EvaluationRecord>> evaluations() const = 0;  // by checkpoint
 
   // A small named value, for example "job" (the JobStatus at the end of the run) or "spec".
   virtual Status put_value(const std::string& key, const std::string& value, Sync sync) = 0;
   virtual Result<std::optional<std::string>> value(const std::string& key) const = 0;
 
-  // Checkpoints.
+  // Checkpoints. One that has the id already stays as it is until `commit` replaces it.
   virtual Result<std::unique_ptr<CheckpointWriter>> begin_checkpoint(CheckpointId id) = 0;
-  virtual Result<std::vector<pb::CheckpointManifest>> checkpoints() const = 0;   // oldest first
+  // Every visible checkpoint, also one whose manifest is damaged; oldest first.
+  virtual Result<std::vector<CheckpointId>> checkpoint_ids() const = 0;
+  // Their manifests; corrupt names the key of the first damaged one.
+  virtual Result<std::vector<pb::CheckpointManifest>> checkpoints() const = 0;
+  // not_found, corrupt.
   virtual Result<pb::CheckpointManifest> manifest(CheckpointId id) const = 0;
-  // The chunk's bytes, checked against the manifest's hash; corrupt names the key.
+  // The chunk's bytes, checked against the manifest's hash; corrupt names the key. It reads the
+  // manifest each time: for many chunks use for_each_chunk.
   virtual Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const = 0;
+  // All chunks of a manifest, in order, each checked before `visit` sees it, until it returns
+  // false.
+  virtual Status for_each_chunk(
+      CheckpointId id,
+      const std::function<bool(const pb::ChunkEntry&, std::span<const std::byte>)>& visit)
+      const = 0;
+  // not_found when there is no such checkpoint; damage is in the report.
   virtual Result<VerifyReport> verify(CheckpointId id) const = 0;
   // Walks back from the newest; nullopt when none verifies. `problem` hears of each bad one.
   virtual Result<std::optional<pb::CheckpointManifest>> newest_verified(
       const std::function<void(const VerifyReport&)>& problem) const = 0;
-  // Deletes what the policy does not keep; never the newest that verifies (C-2). Returns the ids.
-  virtual Result<std::vector<CheckpointId>> apply_retention(const RetentionPolicy& policy,
-                                                            const std::set<CheckpointId>& in_use) = 0;
+  // Deletes what the policy does not keep; never the newest that verifies (C-2), and nothing when
+  // none does. Reads that checkpoint through when there is something to delete. Returns the ids.
+  virtual Result<std::vector<CheckpointId>> apply_retention(
+      const RetentionPolicy& policy, const std::set<CheckpointId>& in_use) = 0;
 };
 
 }  // namespace crabcast::storage

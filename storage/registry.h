@@ -26,7 +26,7 @@ class Registry {
 
   virtual Status put_job(const pb::JobRecord& job, Sync sync) = 0;
   virtual Result<std::optional<pb::JobRecord>> job(const JobId& id) const = 0;
-  virtual Result<std::vector<pb::JobRecord>> jobs() const = 0;      // in order of submit_seq
+  virtual Result<std::vector<pb::JobRecord>> jobs() const = 0;  // in order of submit_seq
   virtual Result<std::optional<JobId>> job_by_client_key(const std::string& key) const = 0;
   // The next submit_seq; durable before it returns.
   virtual Result<std::uint64_t> next_submit_seq() = 0;
@@ -36,7 +36,8 @@ class Registry {
 
   // Sets the event's seq and returns it.
   virtual Result<std::uint64_t> append_event(pb::Event event, Sync sync) = 0;
-  virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq, std::size_t limit) const = 0;
+  virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq,
+                                                std::size_t limit) const = 0;
 };
 
 }  // namespace crabcast::storage

@@ -1,0 +1,198 @@
+// `./dev bench ckpt [FOLDER]`: how fast a checkpoint is written and read, against plain tools in
+// the same run on the same disk. One JSON line a figure.
+//   write: begin to commit, hashing included, against dd conv=fsync of the same bytes
+//   read:  every chunk read and verified, against read(2) of a file of the same size; once from the
+//          disk (page cache dropped for the files) and once from the page cache
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "storage/job_store.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using crabcast::CheckpointId;
+using crabcast::storage::JobStore;
+using crabcast::storage::kChunkBytes;
+using crabcast::storage::make_chunk_entry;
+
+constexpr double kMiB = 1 << 20;
+
+template <class T>
+T must(crabcast::Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().message);
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+double since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+std::vector<std::byte> random_bytes(std::size_t size) {
+  std::mt19937_64 random(7);
+  std::vector<std::byte> bytes(size);
+  for (std::size_t i = 0; i + 8 <= size; i += 8) {
+    const std::uint64_t word = random();
+    std::copy_n(reinterpret_cast<const std::byte*>(&word), 8, bytes.begin() + static_cast<long>(i));
+  }
+  return bytes;
+}
+
+double write_checkpoint(JobStore& store, std::uint64_t id, std::span<const std::byte> bytes) {
+  const auto start = std::chrono::steady_clock::now();
+  auto writer = must(store.begin_checkpoint(CheckpointId(id)));
+  crabcast::pb::CheckpointManifest manifest;
+  manifest.set_id(id);
+  manifest.set_bytes(bytes.size());
+  for (std::uint32_t i = 0; i * kChunkBytes < bytes.size(); ++i) {
+    const auto chunk =
+        bytes.subspan(i * kChunkBytes, std::min(kChunkBytes, bytes.size() - i * kChunkBytes));
+    *manifest.add_chunks() = make_chunk_entry(i, chunk);
+    must(writer->put_chunk(manifest.chunks(static_cast<int>(i)), chunk));
+  }
+  must(writer->commit(manifest));
+  return since(start);
+}
+
+// Seconds as dd itself reports them, so that starting the program is not counted.
+double run_dd(const fs::path& from, const fs::path& to) {
+  const std::string command =
+      "LC_ALL=C dd if=" + from.string() + " of=" + to.string() + " bs=4M conv=fsync 2>&1";
+  FILE* output = ::popen(command.c_str(), "r");
+  if (output == nullptr) throw std::runtime_error("cannot run dd");
+  double seconds = 0;
+  char line[256];
+  while (std::fgets(line, sizeof line, output) != nullptr) {
+    const std::string text = line;
+    const auto at = text.find(" copied, ");
+    if (at != std::string::npos) seconds = std::strtod(text.c_str() + at + 9, nullptr);
+  }
+  if (::pclose(output) != 0 || seconds <= 0) throw std::runtime_error("failed: " + command);
+  return seconds;
+}
+
+void drop_page_cache(const fs::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0 || ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) != 0)
+    throw std::runtime_error("cannot drop the page cache of " + file.string());
+  ::close(descriptor);
+}
+
+double read_plain(const fs::path& file) {
+  std::vector<char> buffer(kChunkBytes);
+  const auto start = std::chrono::steady_clock::now();
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  ssize_t count = 0;
+  while ((count = ::read(descriptor, buffer.data(), buffer.size())) > 0) {
+  }
+  ::close(descriptor);
+  if (count < 0) throw std::runtime_error("cannot read " + file.string());
+  return since(start);
+}
+
+double read_checkpoint(const JobStore& store, std::uint64_t id, std::size_t size) {
+  const auto start = std::chrono::steady_clock::now();
+  std::size_t bytes = 0;
+  must(store.for_each_chunk(CheckpointId(id), [&bytes](const auto& /*entry*/, auto chunk) {
+    bytes += chunk.size();
+    return true;
+  }));
+  if (bytes != size) throw std::runtime_error("the checkpoint is not whole");
+  return since(start);
+}
+
+void print(const std::string& figure, std::size_t size, const std::vector<double>& ours,
+           const std::vector<double>& reference) {
+  const double mib = static_cast<double>(size) / kMiB;
+  const nlohmann::ordered_json line = {{"figure", figure},
+                                       {"ours", mib / median(ours)},
+                                       {"reference", mib / median(reference)},
+                                       {"unit", "MiB/s"},
+                                       {"ratio", median(reference) / median(ours)}};
+  std::printf("%s\n", line.dump().c_str());
+  std::fflush(stdout);
+}
+
+void measure(const fs::path& folder, std::size_t size, int rounds) {
+  const std::string label = std::to_string(size >> 20) + "MiB";
+  const std::vector<std::byte> bytes = random_bytes(size);
+  const fs::path source = folder / "source";
+  const fs::path target = folder / "target";
+  FILE* file = std::fopen(source.c_str(), "wb");
+  if (file == nullptr || std::fwrite(bytes.data(), 1, size, file) != size ||
+      std::fclose(file) != 0) {
+    throw std::runtime_error("cannot write " + source.string());
+  }
+  auto store = must(JobStore::open(folder / ("store-" + label)));
+  std::vector<double> ours;
+  std::vector<double> reference;
+  // The first round warms up and does not count.
+  for (int round = 0; round <= rounds; ++round) {
+    fs::remove(target);
+    const double plain = run_dd(source, target);
+    const double checkpoint = write_checkpoint(*store, static_cast<std::uint64_t>(round), bytes);
+    must(store->apply_retention({.last = 1, .best = 0}, {}));
+    if (round == 0) continue;
+    ours.push_back(checkpoint);
+    reference.push_back(plain);
+  }
+  print("ckpt_write_" + label, size, ours, reference);
+
+  for (const bool cold : {true, false}) {
+    ours.clear();
+    reference.clear();
+    for (int round = 0; round <= rounds; ++round) {
+      if (cold) {
+        drop_page_cache(target);
+        for (const auto& entry : fs::directory_iterator(folder / ("store-" + label)))
+          if (entry.path().extension() == ".sst") drop_page_cache(entry.path());
+      }
+      const double plain = read_plain(target);
+      const double checkpoint = read_checkpoint(*store, static_cast<std::uint64_t>(rounds), size);
+      if (round == 0) continue;
+      ours.push_back(checkpoint);
+      reference.push_back(plain);
+    }
+    print(std::string("ckpt_read_verify_") + (cold ? "disk_" : "cached_") + label, size, ours,
+          reference);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const fs::path parent = argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path();
+  std::string name = (parent / "crabcast-bench-ckpt-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) {
+    std::fprintf(stderr, "bench ckpt: cannot make a folder in %s\n", parent.c_str());
+    return 1;
+  }
+  int result = 0;
+  try {
+    measure(name, 16ULL << 20, 15);
+    measure(name, 256ULL << 20, 7);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench ckpt: %s\n", error.what());
+    result = 1;
+  }
+  std::error_code ignored;
+  fs::remove_all(name, ignored);
+  return result;
+}

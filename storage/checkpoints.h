@@ -1,0 +1,70 @@
+// Checkpoints in a job's store: manifests, chunks, verify, retention (C-1, C-2). Internal to
+// storage/.
+//
+// Chunks of one checkpoint are one file of the chunk column family, under keys that start with the
+// checkpoint's id and a write number that no other attempt in this store has. The manifest says
+// which write it means. So a checkpoint that is written again replaces the old one at once, by its
+// manifest, and chunks that no manifest means are known as left over.
+#pragma once
+
+#include <rocksdb/sst_file_writer.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "storage/job_store.h"
+#include "storage/rocks.h"
+
+namespace crabcast::storage {
+
+// Concurrency: as JobStore; writers and the owner thread change manifests under one mutex.
+class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
+ public:
+  using VisitChunk = std::function<bool(const pb::ChunkEntry&, std::span<const std::byte>)>;
+  using Problem = std::function<void(const VerifyReport&)>;
+
+  explicit Checkpoints(std::shared_ptr<Rocks> rocks) : rocks_(std::move(rocks)) {}
+  // Drops chunks without a manifest: the process died between the two.
+  Status drop_left_over_chunks();
+
+  Result<std::unique_ptr<CheckpointWriter>> begin(CheckpointId id);
+  [[nodiscard]] Result<std::vector<CheckpointId>> ids() const;
+  [[nodiscard]] Result<pb::CheckpointManifest> manifest(CheckpointId id) const;
+  Status for_each_chunk(CheckpointId id, const VisitChunk& visit) const;
+  [[nodiscard]] Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const;
+  [[nodiscard]] Result<VerifyReport> verify(CheckpointId id) const;
+  [[nodiscard]] Result<std::optional<pb::CheckpointManifest>> newest_verified(
+      const Problem& problem) const;
+  Result<std::vector<CheckpointId>> apply_retention(const RetentionPolicy& policy,
+                                                    const std::set<CheckpointId>& in_use);
+  // Writes `batch` together with the manifest that `change` has changed, if there is one.
+  Status write_with_manifest(CheckpointId id, rocksdb::WriteBatch& batch, Sync sync,
+                             const std::function<void(pb::CheckpointManifest&)>& change);
+
+ private:
+  friend class ChunkFileWriter;
+  // A manifest as it is stored: with the number of the write that its chunks belong to.
+  struct Stored {
+    std::uint64_t write = 0;
+    pb::CheckpointManifest manifest;
+  };
+  [[nodiscard]] Result<Stored> stored(CheckpointId id) const;
+  [[nodiscard]] Result<Rocks::Chunk> checked_chunk(const Stored& stored,
+                                                   const pb::ChunkEntry& entry) const;
+  Status publish(const pb::CheckpointManifest& manifest, std::uint64_t write);
+  Status drop_write(CheckpointId id, std::uint64_t write);
+  [[nodiscard]] std::set<CheckpointId> kept_by(const RetentionPolicy& policy,
+                                               const std::vector<CheckpointId>& ids) const;
+
+  std::shared_ptr<Rocks> rocks_;
+  std::mutex manifest_mutex_;
+  std::atomic<std::uint64_t> next_write_ = 1;
+};
+
+}  // namespace crabcast::storage
