@@ -17,12 +17,12 @@ function(crabcast_library name)
   target_link_libraries(${name} PUBLIC ${arg_LINK})
 endfunction()
 
-# crabcast_tests(FOLDER LABEL [LINK libs...] [TIMEOUT seconds]): every *_test.cpp of
-# tests/FOLDER as one program test_FOLDER, one ctest entry, under a label. A program in which no
-# test ran fails (tests/support/main.cpp).
+# crabcast_tests(FOLDER LABEL [LINK libs...] [TIMEOUT seconds]): every source of tests/FOLDER as one
+# program test_FOLDER, one ctest entry, under a label. A program in which no test ran fails
+# (tests/support/main.cpp).
 function(crabcast_tests folder label)
   cmake_parse_arguments(arg "" "TIMEOUT" "LINK" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
   if(NOT sources)
     return()
   endif()

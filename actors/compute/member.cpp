@@ -1,14 +1,13 @@
 #include "actors/compute/member.h"
 
-#include <google/protobuf/io/zero_copy_stream_impl.h>
-#include <google/protobuf/text_format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <caf/all.hpp>
 #include <cmath>
-#include <fstream>
+
+#include "actors/launch.h"
 
 namespace crabcast::actors {
 namespace {
@@ -16,16 +15,6 @@ namespace {
 constexpr auto kConnectTimeout = std::chrono::seconds(10);
 constexpr auto kReconnectEvery = std::chrono::milliseconds(300);
 constexpr auto kFaultTimeout = std::chrono::seconds(5);
-
-Result<pb::RoleLaunch> read_launch(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return fail(error_from_errno(errno, "launch file " + path));
-  google::protobuf::io::IstreamInputStream stream(&file);
-  pb::RoleLaunch launch;
-  if (!google::protobuf::TextFormat::Parse(&stream, &launch))
-    return fail(Errc::corrupt, "launch file " + path + " is not a RoleLaunch");
-  return launch;
-}
 
 }  // namespace
 

@@ -1,6 +1,5 @@
 #include "actors/control/agent.h"
 
-#include <google/protobuf/text_format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <set>
 #include <thread>
 
+#include "actors/launch.h"
 #include "cluster/child_process.h"
 #include "protocol/format.h"
 
@@ -65,7 +65,6 @@ struct AgentState {
   void deliver(const DeliveryPtr& message);
   void connected(const Connected& result);
   Result<pb::RoleStarted> start(pb::RoleLaunch launch);
-  Status write_launch(const pb::RoleLaunch& launch) const;
   void stop(const pb::StopRole& stop);
   void exited(const cluster::ChildExit& exit);
   bool restart_coordinator(Role& role, const pb::RoleExited& notice);
@@ -116,36 +115,28 @@ void AgentState::deliver(const DeliveryPtr& message) {
   }
 }
 
-Status AgentState::write_launch(const pb::RoleLaunch& launch) const {
-  const fs::path path = StateFolder::launch(launch.job_dir(), launch.slot().role());
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  if (!error) fs::create_directories(fs::path(launch.job_dir()) / "logs", error);
-  if (error) return fail(error_from_errno(error.value(), "cannot make " + launch.job_dir()));
-  std::ofstream file(path, std::ios::trunc);
-  std::string text;
-  google::protobuf::TextFormat::PrintToString(launch, &text);
-  file << text << std::flush;
-  if (!file) return fail(error_from_errno(errno, "cannot write " + path.string()));
-  return {};
-}
-
 Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   const auto key = std::pair(launch.job(), launch.slot().role());
   if (roles.contains(key))
     return fail(Errc::already_exists, key.second + " of " + key.first + " runs here already");
   // What only this node knows.
   launch.set_job_dir(options.state.job(launch.job()));
-  launch.set_keys_dir(options.state.keys());
+  launch.set_keys_dir(options.keys);
   launch.set_corpora_dir(options.state.corpora());
   launch.set_bind_host(options.bind_host);
-  CRABCAST_TRY(write_launch(launch));
+  const auto launch_file = StateFolder::launch(launch.job_dir(), key.second);
+  const auto log_file = StateFolder::log(launch.job_dir(), key.second);
+  CRABCAST_TRY(write_launch(launch_file, launch));
+  std::error_code error;
+  fs::create_directories(log_file.parent_path(), error);
+  if (error)
+    return fail(error_from_errno(error.value(), "cannot make " + log_file.parent_path().string()));
 
   const bool control = launch.slot().kind() == pb::ROLE_COORDINATOR;
   cluster::ChildOptions child;
   child.program = control ? options.program : options.compute_program;
-  child.arguments = {"role", StateFolder::launch(launch.job_dir(), launch.slot().role())};
-  child.log_file = StateFolder::log(launch.job_dir(), launch.slot().role());
+  child.arguments = {"role", launch_file};
+  child.log_file = log_file;
   auto pid = children->start(child);
   if (!pid) return fail(pid.error());
   Role& role = roles[key];

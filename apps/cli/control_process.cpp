@@ -1,0 +1,162 @@
+#include "apps/cli/control_process.h"
+
+#include <unistd.h>
+
+#include <caf/all.hpp>
+#include <fstream>
+#include <random>
+
+#include "apps/cli/programs.h"
+#include "cluster/keys.h"
+
+namespace crabcast::apps {
+namespace {
+
+constexpr std::size_t kThreads = 2;
+
+Status write_endpoint(const std::filesystem::path& path, const std::string& endpoint) {
+  // Renamed into place: a client never reads half a line.
+  const auto fresh = path.string() + ".new";
+  std::ofstream file(fresh, std::ios::trunc);
+  file << endpoint << "\n" << std::flush;
+  if (!file) return fail(error_from_errno(errno, "cannot write " + fresh));
+  std::error_code error;
+  std::filesystem::rename(fresh, path, error);
+  if (error) return fail(error_from_errno(error.value(), "cannot write " + path.string()));
+  return {};
+}
+
+Status make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return fail(error_from_errno(error.value(), "state folder " + folder.string()));
+  return {};
+}
+
+// Tells the actor to end and waits until it has, so that nothing it uses goes before it.
+void end(caf::actor_system& system, caf::actor& actor) {
+  if (!actor) return;
+  caf::scoped_actor self{system};
+  self->monitor(actor);
+  self->send_exit(actor, caf::exit_reason::user_shutdown);
+  actor = nullptr;
+  self->receive([](const caf::down_msg&) {}, caf::after(std::chrono::seconds(10)) >> [] {});
+}
+
+}  // namespace
+
+struct ActorSystem::Impl {
+  struct Config : caf::actor_system_config {
+    Config() { set("scheduler.max-threads", kThreads); }
+  };
+  Config config;
+  caf::actor_system system{config};
+};
+
+ActorSystem::ActorSystem() : impl_(std::make_unique<Impl>()) {}
+ActorSystem::~ActorSystem() = default;
+caf::actor_system& ActorSystem::system() {
+  return impl_->system;
+}
+
+std::string unique_process_name(const std::string& kind) {
+  std::random_device random;
+  char suffix[24];
+  std::snprintf(suffix, sizeof suffix, "%d-%08x", ::getpid(), random());
+  return kind + ":" + suffix;
+}
+
+Result<std::unique_ptr<ControllerProcess>> ControllerProcess::start(
+    caf::actor_system& system, const actors::StateFolder& state, const std::string& bind,
+    bool recover) {
+  std::unique_ptr<ControllerProcess> process(new ControllerProcess);
+  process->state_ = state;
+  CRABCAST_TRY(make_folder(state.registry()));
+  auto keys = cluster::load_or_create_keyring(state.keys());
+  if (!keys) return fail(keys.error());
+  auto registry = storage::Registry::open(state.registry());
+  if (!registry) return fail(registry.error());
+
+  cluster::TransportOptions options;
+  options.process = ProcessId{unique_process_name("controller")};
+  options.kind = pb::ROLE_CONTROLLER;
+  options.keys = std::move(*keys);
+  auto switchboard = actors::Switchboard::start(system, std::move(options));
+  if (!switchboard) return fail(switchboard.error());
+  process->switchboard_ = std::move(*switchboard);
+  auto endpoint = process->switchboard_->bind(bind);
+  if (!endpoint) return fail(endpoint.error());
+  process->endpoint_ = *endpoint;
+  CRABCAST_TRY(write_endpoint(state.controller_endpoint(), *endpoint));
+
+  actors::ControllerOptions controller;
+  controller.endpoint = *endpoint;
+  controller.switchboard = process->switchboard_.get();
+  controller.registry = std::move(*registry);
+  controller.recover = recover;
+  process->actor_ = actors::spawn_controller(system, controller);
+  return process;
+}
+
+ControllerProcess::~ControllerProcess() {
+  stop();
+}
+
+void ControllerProcess::stop() {
+  if (!switchboard_) return;
+  if (actor_) end(actor_->home_system(), actor_);
+  switchboard_->stop();
+  switchboard_.reset();
+  std::error_code
+      ignored;  // somebody else's endpoint may be there by now; a stale one does no harm
+  std::filesystem::remove(state_.controller_endpoint(), ignored);
+}
+
+Result<std::unique_ptr<AgentProcess>> AgentProcess::start(caf::actor_system& system,
+                                                          actors::AgentOptions options,
+                                                          const std::filesystem::path& keys) {
+  std::unique_ptr<AgentProcess> process(new AgentProcess);
+  process->node_ = options.node;
+  CRABCAST_TRY(make_folder(options.state.root));
+  auto own = own_program();
+  if (!own) return fail(own.error());
+  options.program = *own;
+  auto compute = compute_program();
+  if (!compute) return fail(compute.error());
+  options.compute_program = *compute;
+  auto keyring = cluster::load_keyring(keys);
+  if (!keyring) return fail(keyring.error());
+  options.keys = keys;
+
+  cluster::TransportOptions transport;
+  transport.process = ProcessId{unique_process_name("agent/" + options.node)};
+  transport.kind = pb::ROLE_AGENT;
+  transport.node = options.node;
+  transport.keys = std::move(*keyring);
+  auto switchboard = actors::Switchboard::start(system, std::move(transport));
+  if (!switchboard) return fail(switchboard.error());
+  process->switchboard_ = std::move(*switchboard);
+  auto endpoint = process->switchboard_->bind("tcp://" + options.bind_host + ":*");
+  if (!endpoint) return fail(endpoint.error());
+  process->endpoint_ = *endpoint;
+  // A refused key or a wrong address is said at once; later losses are waited out.
+  auto peer = process->switchboard_->connect(options.controller_endpoint, std::chrono::seconds(5));
+  if (!peer) return fail(peer.error().within("controller at " + options.controller_endpoint));
+  options.endpoint = *endpoint;
+  options.switchboard = process->switchboard_.get();
+  process->actor_ = actors::spawn_agent(system, options);
+  return process;
+}
+
+AgentProcess::~AgentProcess() {
+  stop();
+}
+
+void AgentProcess::stop() {
+  if (!switchboard_) return;
+  if (actor_) end(actor_->home_system(), actor_);
+  switchboard_->stop();
+  switchboard_.reset();
+}
+
+}  // namespace crabcast::apps

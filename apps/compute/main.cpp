@@ -1,0 +1,74 @@
+// crabcast-compute: the member processes of jobs, and the offline verbs that need tensors or media.
+// People call `crabcast`, which hands on to it.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <caf/all.hpp>
+#include <cstdio>
+
+#include "actors/compute/roles.h"
+#include "apps/cli/exit_codes.h"
+#include "apps/compute/data_verbs.h"
+#include "protocol/ids.h"
+
+namespace {
+
+using crabcast::apps::Exit;
+
+struct Config : caf::actor_system_config {
+  Config() { set("scheduler.max-threads", std::size_t{2}); }
+};
+
+int run_role(const std::string& launch_file) {
+  Config config;
+  caf::actor_system system{config};
+  auto process = crabcast::actors::MemberProcess::open(system, launch_file);
+  if (!process) {
+    spdlog::critical("{}", process.error().message);
+    return crabcast::actors::kMemberFailed;
+  }
+  auto& member = **process;
+  spdlog::info("{} of {} starts", member.role(), member.launch.job());
+  int code = crabcast::actors::kMemberFailed;
+  switch (member.launch.slot().kind()) {
+    case crabcast::pb::ROLE_WORKER:
+      code = crabcast::actors::run_worker(system, member);
+      break;
+    case crabcast::pb::ROLE_LOADER:
+      code = crabcast::actors::run_loader(system, member);
+      break;
+    case crabcast::pb::ROLE_EVALUATOR:
+      code = crabcast::actors::run_evaluator(system, member);
+      break;
+    default:
+      spdlog::critical("{} has no such role", launch_file);
+  }
+  member.control->stop();
+  member.bulk->stop();
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("crabcast"));
+  CLI::App app{"The compute half of Crabcast; call crabcast instead", "crabcast-compute"};
+  app.require_subcommand(1);
+  int code = 0;
+  app.add_subcommand("version", "Print the version")->callback([] {
+    std::printf("crabcast-compute %s (protocol %u)\n", CRABCAST_VERSION,
+                crabcast::kProtocolVersion);
+  });
+  std::string launch;
+  auto* role = app.add_subcommand("role", "A member process of a job; started by an agent");
+  role->add_option("launch", launch, "Launch file")->required();
+  role->callback([&] { code = run_role(launch); });
+  crabcast::apps::add_data_verbs(app, code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(Exit::usage);
+  }
+  return code;
+}
