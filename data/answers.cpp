@@ -11,11 +11,9 @@
 #include <set>
 #include <utility>
 
+#include "data/decode.h"
+
 namespace crabcast::data {
-
-// Of data/decode.h: uint8 [H, W], non-zero = object.
-Result<at::Tensor> decode_mask(const std::filesystem::path& path);
-
 namespace {
 
 constexpr std::string_view kThinkOpen = "<think>", kThinkClose = "</think>";

@@ -1,0 +1,38 @@
+// Files and folders of the synthetic corpus: each failure names the path and says what to do.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "protocol/clock.h"
+#include "protocol/error.h"
+
+namespace crabcast::data {
+
+Status make_folder(const std::filesystem::path& folder);
+// Whole or an error; a file that is there is replaced. Not synced: see publish_folder.
+Status write_file(const std::filesystem::path& path, std::span<const std::uint8_t> bytes);
+Status write_file(const std::filesystem::path& path, std::string_view text);
+Result<std::string> read_file(const std::filesystem::path& path);
+Status remove_folder(const std::filesystem::path& folder);
+// Brings everything of `partial`'s file system to disk, renames it to `folder` (absent or empty),
+// and syncs the folder above: after a power loss `folder` is whole or not there.
+Status publish_folder(const std::filesystem::path& partial, const std::filesystem::path& folder);
+
+// Held until destroyed; freed by the operating system when the process dies.
+class FileLock {
+ public:
+  // timeout after `wait`, naming the file.
+  static Result<FileLock> acquire(const std::filesystem::path& path, Duration wait);
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&&) = delete;
+  ~FileLock();
+
+ private:
+  explicit FileLock(int fd) : fd_(fd) {}
+  int fd_ = -1;
+};
+
+}  // namespace crabcast::data

@@ -1,0 +1,71 @@
+// A temporary folder and a rendered corpus for the tests of the synthetic corpus.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/datasets.h"
+#include "data/synth.h"
+
+namespace crabcast::data {
+
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "crabcast-synth-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) std::abort();
+    path_ = name;
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  ~ScratchFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::string contents(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Every file below a folder, by its path in it.
+inline std::map<std::string, std::string> all_files(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file())
+      files[std::filesystem::relative(entry.path(), folder).string()] = contents(entry.path());
+  return files;
+}
+
+inline constexpr SyntheticCorpus kTestCorpus{.seed = 11, .samples_per_dataset = 8};
+
+// Rendered once for the whole program.
+inline const std::filesystem::path& rendered_corpus() {
+  static const ScratchFolder scratch;
+  static const std::filesystem::path folder = [] {
+    const auto made = ensure_synthetic(kTestCorpus, scratch.path(), 2, {});
+    if (!made) ADD_FAILURE() << made.error().message;
+    return made.value_or(scratch.path() / "failed");
+  }();
+  return folder;
+}
+
+inline nlohmann::ordered_json rows_of(const Dataset& set, const std::string& split) {
+  const auto path = rendered_corpus() / set.id / (split + ".json");
+  return nlohmann::ordered_json::parse(contents(path));
+}
+
+}  // namespace crabcast::data
