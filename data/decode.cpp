@@ -15,7 +15,7 @@ extern "C" {
 #include <map>
 #include <optional>
 
-#include "data/media_file.h"
+#include "data/media_reader.h"
 #include "data/pixels.h"
 
 namespace crabcast::data {
@@ -31,7 +31,7 @@ struct FrameTable {
 };
 
 // A file that was cut off: the header lists data beyond its end.
-Status check_whole(MediaFile& media, AVStream& stream) {
+Status check_whole(MediaReader& media, AVStream& stream) {
   const int entries = avformat_index_get_entries_count(&stream);
   for (int i = 0; i < entries; ++i) {
     const auto* entry = avformat_index_get_entry(&stream, i);
@@ -41,7 +41,7 @@ Status check_whole(MediaFile& media, AVStream& stream) {
   return {};
 }
 
-Result<FrameTable> list_frames(MediaFile& media, AVStream& stream) {
+Result<FrameTable> list_frames(MediaReader& media, AVStream& stream) {
   CRABCAST_TRY(check_whole(media, stream));
   FrameTable table;
   PacketPtr packet(av_packet_alloc());
@@ -84,7 +84,7 @@ class VideoReader {
  public:
   static Result<VideoReader> open(const std::filesystem::path& path, const DecodeOptions& options) {
     VideoReader reader;
-    auto media = MediaFile::open(path, options);
+    auto media = MediaReader::open(path, options);
     if (!media) return fail(media.error());
     reader.media_ = std::move(media).value();
     auto stream = reader.media_->choose(AVMEDIA_TYPE_VIDEO);
@@ -106,7 +106,7 @@ class VideoReader {
     return reader;
   }
 
-  [[nodiscard]] MediaFile& media() { return *media_; }
+  [[nodiscard]] MediaReader& media() { return *media_; }
   [[nodiscard]] AVStream& stream() { return *stream_; }
 
   // The next frame; null at the end. `wanted` tells by its time whether a frame will be looked at:
@@ -137,7 +137,7 @@ class VideoReader {
   }
 
  private:
-  std::unique_ptr<MediaFile> media_;
+  std::unique_ptr<MediaReader> media_;
   AVStream* stream_ = nullptr;
   CodecPtr codec_;
   PacketPtr packet_;

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "data/decode.h"
-#include "data/media_file.h"
+#include "data/media_reader.h"
 
 extern "C" {
 #include <libavutil/channel_layout.h>
@@ -111,7 +111,7 @@ class BadPackets {
 
 // A file that was cut off still decodes up to its end. Where the header says how much there should
 // be, a tenth may be missing; writers of streams, which cannot know, put 0 or all ones there.
-Status check_whole(const MediaFile& media, const AVStream& stream, std::size_t samples) {
+Status check_whole(const MediaReader& media, const AVStream& stream, std::size_t samples) {
   const InputFile& file = media.file();
   if (media.is("wav")) {
     std::array<std::uint8_t, 4> bytes{};
@@ -132,9 +132,9 @@ Status check_whole(const MediaFile& media, const AVStream& stream, std::size_t s
 
 Result<std::vector<float>> read_track(const std::filesystem::path& path, std::size_t max_samples,
                                       const DecodeOptions& options) {
-  auto opened = MediaFile::open(path, options);
+  auto opened = MediaReader::open(path, options);
   if (!opened) return fail(opened.error());
-  MediaFile& media = **opened;
+  MediaReader& media = **opened;
   const InputFile& file = media.file();
   auto stream = media.choose(AVMEDIA_TYPE_AUDIO);
   if (!stream) return fail(stream.error());

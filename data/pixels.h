@@ -10,7 +10,7 @@ extern "C" {
 
 #include <memory>
 
-#include "data/media_file.h"
+#include "data/media_reader.h"
 
 namespace crabcast::data {
 

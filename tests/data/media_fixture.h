@@ -90,12 +90,15 @@ class Encoder {
   // container takes the last frame for one that is never shown.
   void set_duration(std::int64_t duration) { duration_ = duration; }
 
-  void start() {
+  void start(bool index_in_front = false) {
     must(avcodec_open2(context_, nullptr, nullptr), "encoder");
     must(avcodec_parameters_from_context(stream_->codecpar, context_), "parameters");
     stream_->time_base = context_->time_base;
     must(avio_open(&format_->pb, path_.c_str(), AVIO_FLAG_WRITE), "file");
-    must(avformat_write_header(format_, nullptr), "header");
+    AVDictionary* settings = nullptr;
+    if (index_in_front) av_dict_set(&settings, "movflags", "faststart", 0);
+    must(avformat_write_header(format_, &settings), "header");
+    av_dict_free(&settings);
   }
   void add(AVFrame* frame) {  // null: the end
     must(avcodec_send_frame(context_, frame), "encode");
@@ -179,13 +182,22 @@ inline int number_in(const at::Tensor& rgb) {
   return number;
 }
 
+inline Canvas two_squares() {
+  Canvas canvas(200, 120);
+  canvas.fill(0, 0, 200, 120, {40, 90, 200});
+  canvas.fill(20, 10, 60, 50, {250, 250, 250});
+  canvas.fill(100, 60, 180, 110, {200, 20, 20});
+  return canvas;
+}
+
 struct ClipOptions {
   const char* codec = "mpeg4";
   int frames = 50;
   int fps = 10;
   int gop = 12;
   int b_frames = 2;
-  int quarter_turns = 0;  // clockwise turn that a player must make
+  int quarter_turns = 0;        // clockwise turn that a player must make
+  bool index_in_front = false;  // of an mp4 file, as files for streaming have it
   std::function<std::int64_t(int)> time = [](int i) { return i; };  // in frames
 };
 
@@ -206,7 +218,7 @@ inline void write_clip(const std::filesystem::path& path, const ClipOptions& opt
     av_display_rotation_set(matrix, 90.0 * options.quarter_turns);
   }
   encoder.set_duration(1);
-  encoder.start();
+  encoder.start(options.index_in_front);
   for (int i = 0; i < options.frames; ++i) {
     AVFrame* frame = to_frame(numbered(i), AV_PIX_FMT_YUV420P);
     frame->pts = options.time(i);

@@ -59,13 +59,13 @@ Result<CodecPtr> open_decoder(const InputFile& file, const AVCodecParameters& pa
 
 // A container opened on an InputFile. FFmpeg reads through our own callbacks: they see the
 // deadline, and no file name is left for FFmpeg to interpret.
-class MediaFile {
+class MediaReader {
  public:
-  static Result<std::unique_ptr<MediaFile>> open(const std::filesystem::path& path,
-                                                 const DecodeOptions& options);
-  MediaFile(const MediaFile&) = delete;
-  MediaFile& operator=(const MediaFile&) = delete;
-  ~MediaFile();
+  static Result<std::unique_ptr<MediaReader>> open(const std::filesystem::path& path,
+                                                   const DecodeOptions& options);
+  MediaReader(const MediaReader&) = delete;
+  MediaReader& operator=(const MediaReader&) = delete;
+  ~MediaReader();
 
   [[nodiscard]] const InputFile& file() const { return file_; }
   [[nodiscard]] AVFormatContext& format() { return *format_; }
@@ -77,7 +77,7 @@ class MediaFile {
 
  private:
   Status analyse();
-  explicit MediaFile(InputFile file) : file_(std::move(file)) {}
+  explicit MediaReader(InputFile file) : file_(std::move(file)) {}
   static int read_bytes(void* self, std::uint8_t* buffer, int size);
   static std::int64_t seek_bytes(void* self, std::int64_t offset, int whence);
   static int interrupted(void* self);

@@ -1,4 +1,4 @@
-#include "data/media_file.h"
+#include "data/media_reader.h"
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
@@ -134,11 +134,11 @@ Result<CodecPtr> open_decoder(const InputFile& file, const AVCodecParameters& pa
   return context;
 }
 
-Result<std::unique_ptr<MediaFile>> MediaFile::open(const std::filesystem::path& path,
-                                                   const DecodeOptions& options) {
+Result<std::unique_ptr<MediaReader>> MediaReader::open(const std::filesystem::path& path,
+                                                       const DecodeOptions& options) {
   auto input = InputFile::open(path, options, options.limits.file_bytes);
   if (!input) return fail(input.error());
-  std::unique_ptr<MediaFile> media(new MediaFile(std::move(input).value()));
+  std::unique_ptr<MediaReader> media(new MediaReader(std::move(input).value()));
   const InputFile& file = media->file_;
 
   constexpr int kBuffer = 1 << 16;
@@ -167,18 +167,18 @@ Result<std::unique_ptr<MediaFile>> MediaFile::open(const std::filesystem::path& 
   return media;
 }
 
-MediaFile::~MediaFile() {
+MediaReader::~MediaReader() {
   avformat_close_input(&format_);
   if (io_ != nullptr) av_freep(&io_->buffer);
   avio_context_free(&io_);
 }
 
-bool MediaFile::is(std::string_view demuxer) const {
+bool MediaReader::is(std::string_view demuxer) const {
   return std::string_view(format_->iformat->name).find(demuxer) != std::string_view::npos;
 }
 
 // Reads ahead, and decodes a little, to learn what the headers left open.
-Status MediaFile::analyse() {
+Status MediaReader::analyse() {
   // The same limits as for decoding.
   const std::string pixels = std::to_string(file_.options().limits.pixels);
   std::vector<AVDictionary*> settings(format_->nb_streams, nullptr);
@@ -192,7 +192,7 @@ Status MediaFile::analyse() {
   return {};
 }
 
-Result<AVStream*> MediaFile::choose(AVMediaType type) {
+Result<AVStream*> MediaReader::choose(AVMediaType type) {
   CRABCAST_TRY(analyse());
   stream_ = av_find_best_stream(format_, type, -1, -1, nullptr, 0);
   const bool picture_only =
@@ -205,7 +205,7 @@ Result<AVStream*> MediaFile::choose(AVMediaType type) {
   return format_->streams[stream_];
 }
 
-Result<bool> MediaFile::read(AVPacket& packet) {
+Result<bool> MediaReader::read(AVPacket& packet) {
   while (true) {
     av_packet_unref(&packet);
     if (file_.expired()) return file_.failed("demux", "");
@@ -219,8 +219,8 @@ Result<bool> MediaFile::read(AVPacket& packet) {
   }
 }
 
-int MediaFile::read_bytes(void* self, std::uint8_t* buffer, int size) {
-  const auto& file = static_cast<MediaFile*>(self)->file_;
+int MediaReader::read_bytes(void* self, std::uint8_t* buffer, int size) {
+  const auto& file = static_cast<MediaReader*>(self)->file_;
   if (file.expired()) return AVERROR_EXIT;
   ssize_t got = 0;
   do {
@@ -230,15 +230,15 @@ int MediaFile::read_bytes(void* self, std::uint8_t* buffer, int size) {
   return got == 0 ? AVERROR_EOF : static_cast<int>(got);
 }
 
-std::int64_t MediaFile::seek_bytes(void* self, std::int64_t offset, int whence) {
-  const auto& file = static_cast<MediaFile*>(self)->file_;
+std::int64_t MediaReader::seek_bytes(void* self, std::int64_t offset, int whence) {
+  const auto& file = static_cast<MediaReader*>(self)->file_;
   if ((whence & AVSEEK_SIZE) != 0) return static_cast<std::int64_t>(file.size());
   const off_t place = ::lseek(file.descriptor(), offset, whence & ~AVSEEK_FORCE);
   return place < 0 ? AVERROR(errno) : place;
 }
 
-int MediaFile::interrupted(void* self) {
-  return static_cast<MediaFile*>(self)->file_.expired() ? 1 : 0;
+int MediaReader::interrupted(void* self) {
+  return static_cast<MediaReader*>(self)->file_.expired() ? 1 : 0;
 }
 
 }  // namespace crabcast::data

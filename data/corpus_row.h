@@ -1,0 +1,19 @@
+// One JSON row to one sample (docs/corpus.md says what each field holds). Private to data/.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "data/corpus.h"
+#include "protocol/error.h"
+
+namespace crabcast::data {
+
+enum class RowFields { train, test };  // which file, and so which fields, a row comes from
+
+// Fills all of a sample but nothing from media files. data_error names the field: missing, of
+// the wrong kind, or a relative path that leads out of `corpus`.
+Result<Sample> sample_of_row(const nlohmann::json& row, DatasetRow dataset, RowFields fields,
+                             std::uint64_t index, const std::filesystem::path& corpus);
+
+}  // namespace crabcast::data

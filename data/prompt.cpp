@@ -1,0 +1,121 @@
+#include "data/prompt.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <array>
+#include <span>
+
+namespace crabcast::data {
+namespace {
+
+using model::TokenId;
+using Wordings = std::array<std::string_view, 4>;
+
+// "{}" is where the row's own text goes.
+constexpr Wordings kAction = {"Name the action.", "Which action is this?", "What is happening?",
+                              "What action do you see and hear?"};
+constexpr Wordings kEmotion = {"Name the emotion.", "Which emotion is this?",
+                               "What does the person feel?", "What feeling is shown?"};
+constexpr Wordings kQuestion = {"{}", "{} Answer:", "Question: {}", "Answer this: {}"};
+constexpr Wordings kTime = {"List the events with start and end second.",
+                            "Which events happen, from when to when?",
+                            "Name each event and its seconds.", "What happens when?"};
+constexpr Wordings kTimeAndModality = {"List events, modality, start and end second.",
+                                       "Which events are heard, seen or both, and when?",
+                                       "Name each event, its modality and its seconds.",
+                                       "What is seen or heard, and when?"};
+constexpr Wordings kPlace = {"Which object sounds? Give its box.", "Name and box what sounds.",
+                             "What sounds, and where is it?", "Find what sounds; give its box."};
+constexpr Wordings kMask = {"Which object sounds? Give box and three points.",
+                            "Name what sounds; give box and three points.",
+                            "What sounds? Box and three points.",
+                            "Find what sounds: box and three points."};
+constexpr Wordings kReferred = {"Find {}. Give box and three points, or none.",
+                                "Where is {}? Box and three points, or none.",
+                                "Is there {}? Give box and three points, or none.",
+                                "Locate {}: box and three points, or none."};
+constexpr Wordings kCaption = {"Describe what you see and hear.", "Describe the clip.",
+                               "What can be seen and heard?", "Tell what happens here."};
+
+const Wordings& wordings(const Dataset& dataset) {
+  switch (dataset.task) {
+    case Task::action_recognition:
+      return kAction;
+    case Task::emotion_recognition:
+      return kEmotion;
+    case Task::av_question_answering:
+      return kQuestion;
+    case Task::temporal_localization:
+      return dataset.id == "avvp" ? kTimeAndModality : kTime;
+    case Task::spatial_localization:
+      return kPlace;
+    case Task::segmentation:
+      return dataset.id == "ref_avs" ? kReferred : kMask;
+    case Task::captioning:
+      return kCaption;
+  }
+  return kCaption;
+}
+
+class Turns {
+ public:
+  explicit Turns(const model::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  Turns& text(std::string_view text) {
+    const auto ids = tokenizer_.encode(text);
+    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+    return *this;
+  }
+  Turns& token(TokenId id) {
+    tokens_.push_back(id);
+    return *this;
+  }
+  Turns& medium(TokenId begin, TokenId placeholder, std::int64_t count, TokenId end) {
+    if (count <= 0) return *this;
+    tokens_.push_back(begin);
+    tokens_.insert(tokens_.end(), static_cast<std::size_t>(count), placeholder);
+    tokens_.push_back(end);
+    return *this;
+  }
+  std::vector<TokenId> take() { return std::move(tokens_); }
+
+ private:
+  const model::Tokenizer& tokenizer_;
+  std::vector<TokenId> tokens_;
+};
+
+}  // namespace
+
+std::string instruction(const Dataset& dataset, DatasetRow row, std::uint64_t index,
+                        std::string_view detail) {
+  const std::array<std::uint64_t, 2> key = {row, index};
+  const auto& list = wordings(dataset);
+  std::string text(list[XXH3_64bits(key.data(), sizeof(key)) % list.size()]);
+  if (const auto at = text.find("{}"); at != std::string::npos) text.replace(at, 2, detail);
+  return text;
+}
+
+std::vector<TokenId> prompt_tokens(const model::Tokenizer& tokenizer, std::string_view question,
+                                   const MediaTokens& media) {
+  const auto& special = tokenizer.special();
+  Turns turns(tokenizer);
+  turns.token(special.im_start).text("system\n").text(kSystemText).token(special.im_end).text("\n");
+  turns.token(special.im_start).text("user\n");
+  turns.medium(special.vision_begin, special.video, media.video, special.vision_end);
+  turns.medium(special.vision_begin, special.image, media.image, special.vision_end);
+  turns.medium(special.audio_begin, special.audio, media.audio, special.audio_end);
+  turns.text(question).token(special.im_end).text("\n");
+  turns.token(special.im_start).text("assistant");
+  return turns.take();
+}
+
+std::vector<TokenId> answer_tokens(const model::Tokenizer& tokenizer, std::string_view target) {
+  return Turns(tokenizer).text("\n").text(target).token(tokenizer.special().im_end).take();
+}
+
+std::vector<TokenId> answer_start(const model::Tokenizer& tokenizer) {
+  return tokenizer.encode("\n");
+}
+
+}  // namespace crabcast::data

@@ -1,0 +1,44 @@
+// What a sample looks like as text: Qwen2.5-Omni's chat template, and our questions.
+//
+//   <|im_start|>system\nSYSTEM<|im_end|>\n
+//   <|im_start|>user\nVISION AUDIO QUESTION<|im_end|>\n
+//   <|im_start|>assistant\nTARGET<|im_end|>
+//
+// VISION is <|vision_bos|><|VIDEO|>...<|vision_eos|> or <|vision_bos|><|IMAGE|>...<|vision_eos|>,
+// AUDIO is <|audio_bos|><|AUDIO|>...<|audio_eos|>; each medium has as many placeholders as its
+// tower makes tokens. System text and questions are short: to the byte tokenizer every letter is a
+// token.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/datasets.h"
+#include "model/tokenizer.h"
+
+namespace crabcast::data {
+
+inline constexpr std::string_view kSystemText = "You see and hear.";
+
+// The instruction of a data set, in one of several wordings chosen by a hash of (data set, index),
+// with what the row adds to it: its question, or the object to find.
+std::string instruction(const Dataset& dataset, DatasetRow row, std::uint64_t index,
+                        std::string_view detail);
+
+struct MediaTokens {
+  std::int64_t video = 0, image = 0, audio = 0;  // 0: no such medium
+};
+
+// System and user turn and "<|im_start|>assistant". The newline after it is the first token that is
+// trained, as Crab+ does it: so it belongs to the answer.
+std::vector<model::TokenId> prompt_tokens(const model::Tokenizer& tokenizer,
+                                          std::string_view question, const MediaTokens& media);
+// "\nTARGET<|im_end|>"
+std::vector<model::TokenId> answer_tokens(const model::Tokenizer& tokenizer,
+                                          std::string_view target);
+// What follows a prompt when the model is to write the answer: "\n".
+std::vector<model::TokenId> answer_start(const model::Tokenizer& tokenizer);
+
+}  // namespace crabcast::data
