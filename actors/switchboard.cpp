@@ -25,7 +25,9 @@ struct Switchboard::Hub : std::enable_shared_from_this<Hub> {
   // The name under which a local actor is published; what the other side answers to.
   std::string name_of(const caf::strong_actor_ptr& actor);
   void deliver(cluster::Inbound inbound);
-  void peer_down(const cluster::PeerInfo& peer, const Error& why);
+  void peer_down(const ProcessId& peer, const Error& why);
+  // A message to it was lost, so it must not seem that it got everything: the peer is down.
+  void give_up(const ProcessId& peer, const Error& why);
   std::uint64_t begin_request(const caf::actor& who);
   void end_request(std::uint64_t request);
 };
@@ -66,24 +68,25 @@ class ProxyActor : public caf::event_based_actor {
 
  private:
   Promise transmit(const Outbound& message) {
-    auto promise = make_response_promise<DeliveryPtr>();
+    // Both before the promise is made: it takes the sender out of the mailbox element.
     const bool asks = current_mailbox_element()->mid.is_request();
+    const std::string from = hub_->name_of(current_sender());
+    auto promise = make_response_promise<DeliveryPtr>();
     pb::Envelope envelope = message.envelope;
     envelope.set_protocol(kProtocolVersion);
     envelope.set_to(name_);
-    if (envelope.from().empty()) envelope.set_from(hub_->name_of(current_sender()));
+    if (envelope.from().empty()) envelope.set_from(from);
     if (asks) {
       envelope.set_request(hub_->begin_request(caf::actor_cast<caf::actor>(this)));
       promises_.emplace(envelope.request(), promise);
     }
     auto sent = hub_->transport->send(peer_, envelope, message.frames);
-    if (!sent) {
-      spdlog::debug("to {} of {}: {}", name_, peer_.value(), sent.error().message);
-      if (asks) {
-        hub_->end_request(envelope.request());
-        promises_.erase(envelope.request());
-        promise.deliver(to_caf(sent.error()));
-      }
+    if (!sent && asks) {
+      hub_->end_request(envelope.request());
+      promises_.erase(envelope.request());
+      promise.deliver(to_caf(sent.error()));
+    } else if (!sent && sent.error().code != Errc::unavailable) {
+      hub_->give_up(peer_, sent.error());
     }
     return promise;
   }
@@ -162,11 +165,18 @@ void Switchboard::Hub::deliver(cluster::Inbound inbound) {
   caf::anon_send(target, DeliveryPtr(std::move(delivery)));
 }
 
-void Switchboard::Hub::peer_down(const cluster::PeerInfo& peer, const Error& why) {
-  spdlog::debug("peer {} is down: {}", peer.process.value(), why.message);
+void Switchboard::Hub::give_up(const ProcessId& peer, const Error& why) {
+  spdlog::warn("a message to {} could not be sent, so its connection is closed: {}", peer.value(),
+               why.message);
+  transport->disconnect(peer, "a message could not be sent: " + why.message);
+  peer_down(peer, why);
+}
+
+void Switchboard::Hub::peer_down(const ProcessId& peer, const Error& why) {
+  spdlog::debug("peer {} is down: {}", peer.value(), why.message);
   std::lock_guard lock(mutex);
   for (auto it = proxies.begin(); it != proxies.end();) {
-    if (it->first.first == peer.process.value()) {
+    if (it->first.first == peer.value()) {
       caf::anon_send_exit(it->second, caf::exit_reason::remote_link_unreachable);
       it = proxies.erase(it);
     } else {
@@ -196,7 +206,7 @@ Result<std::unique_ptr<Switchboard>> Switchboard::start(caf::actor_system& syste
     if (auto alive = weak.lock()) alive->deliver(std::move(inbound));
   };
   handlers.on_peer_down = [weak](const cluster::PeerInfo& peer, const Error& why) {
-    if (auto alive = weak.lock()) alive->peer_down(peer, why);
+    if (auto alive = weak.lock()) alive->peer_down(peer.process, why);
   };
   handlers.on_peer_up = [](const cluster::PeerInfo&) {};
   auto transport = cluster::Transport::start(std::move(options), std::move(handlers));
@@ -221,7 +231,12 @@ void Switchboard::withdraw(const std::string& name) {
 }
 
 caf::actor Switchboard::proxy(const ProcessId& peer, const std::string& actor) {
-  return hub_->proxy(peer, actor, hub_->is_connected(peer));
+  const bool connected = hub_->is_connected(peer);
+  auto handle = hub_->proxy(peer, actor, connected);
+  // It may have gone down between the two, when there was no proxy yet to tell.
+  if (connected && !hub_->is_connected(peer))
+    hub_->peer_down(peer, {Errc::unavailable, "it is gone"});
+  return handle;
 }
 
 Result<std::string> Switchboard::bind(const std::string& address) {
@@ -247,7 +262,7 @@ bool Switchboard::connected(const ProcessId& peer) const {
 
 void Switchboard::disconnect(const ProcessId& peer, const std::string& reason) {
   hub_->transport->disconnect(peer, reason);
-  hub_->peer_down({peer, pb::ROLE_UNSPECIFIED, "", 0}, {Errc::cancelled, reason});
+  hub_->peer_down(peer, {Errc::cancelled, reason});
 }
 
 Status Switchboard::send(const ProcessId& peer, const Outbound& message) {

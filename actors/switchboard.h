@@ -5,6 +5,9 @@
 // `request` waits for the answer like any CAF request (a Failure body arrives as an error). When
 // the peer is down its proxies exit with remote_link_unreachable, so `monitor` works near and far.
 //
+// Failure: a message that nobody waits for and that cannot be sent (its peer's queue is full) takes
+// the peer down: an actor that is alive got everything that was sent to it, in order.
+//
 // Concurrency: all methods from any thread. Deliveries reach published actors as DeliveryPtr.
 #pragma once
 

@@ -1,5 +1,5 @@
-// The transport's view of its connections. Everything here belongs to the I/O thread, but for what
-// says otherwise.
+// The transport's view of its connections. Everything here belongs to the holder of the transport's
+// io_mutex_, but for what says otherwise.
 //
 // A Peer is another process; a Link is one path to it, dialed by us or accepted from it. Usually
 // there is one. When both processes dial each other there are two: each side sends on the first it
@@ -37,12 +37,23 @@ struct Peer {
   std::vector<Link*> links;  // the first one carries what is sent
 };
 
+// A ZeroMQ socket in a loop that sleeps in ::poll. Its descriptor signals only what is new since
+// the last call on the socket, and any call may use a signal up. So whoever calls says `look`, and
+// the loop does not sleep before it has tried to read again.
+struct SocketWatch {
+  explicit SocketWatch(zmq::socket_t& socket) : fd(socket.get(zmq::sockopt::fd)) {}
+  int fd;
+  bool look = true;
+};
+
 // One outgoing TCP connection. A new one is made for each attempt, so that nothing of a broken
 // connection is sent on the next one.
 struct Dial {
   Dial(zmq::context_t& context, const Keyring& keys, std::size_t max_message_bytes);
   zmq::socket_t socket;
   SocketMonitor monitor;
+  SocketWatch messages{socket};
+  SocketWatch events{monitor.socket()};
   bool secured = false;  // the key handshake is done
 };
 
@@ -54,9 +65,10 @@ struct Waiter {
 // An envelope whose raw frames have not all come yet.
 struct Assembly {
   std::shared_ptr<const pb::Envelope> envelope;
-  std::vector<Frame> frames;
-  std::size_t frames_due = 0;
-  std::uint64_t bytes_due = 0;
+  std::vector<std::uint64_t> lengths;  // of all its frames
+  std::vector<Frame> frames;           // those that are complete
+  std::shared_ptr<std::byte> bytes;    // of the frame that is under way
+  std::size_t filled = 0;
 };
 
 enum class LinkState { dialing, up, broken, closed };

@@ -35,12 +35,16 @@ bool InFlight::wait_for_room(std::size_t window_bytes) {
 }
 
 Outbox::Outbox(OutboxLimits limits, std::shared_ptr<WakeUp> wake)
-    : limits_(limits), wake_(wake), in_flight_(std::make_shared<InFlight>(std::move(wake))) {}
+    : limits_(limits), in_flight_(std::make_shared<InFlight>(std::move(wake))) {}
 
-Status Outbox::push(const pb::Envelope& envelope, std::vector<Frame> frames) {
+Result<bool> Outbox::push(const pb::Envelope& envelope, std::vector<Frame> frames) {
   const std::size_t envelope_bytes = envelope.ByteSizeLong();
   std::size_t raw_bytes = 0;
-  for (const Frame& frame : frames) raw_bytes += frame.size();
+  std::vector<std::uint64_t> lengths;
+  for (const Frame& frame : frames) {
+    raw_bytes += frame.size();
+    lengths.push_back(frame.size());
+  }
   const std::size_t total = envelope_bytes + raw_bytes;
   if (total > limits_.message_bytes || frames.size() > kMaxRawFrames ||
       envelope_bytes > std::numeric_limits<std::int32_t>::max())
@@ -65,7 +69,7 @@ Status Outbox::push(const pb::Envelope& envelope, std::vector<Frame> frames) {
     Parcel& parcel = *parcels_.back();
     const std::size_t before = parcel.head.size();
     append_envelope(parcel.head, envelope, envelope_bytes);
-    if (!frames.empty()) set_raw_frames(parcel.head, frames.size(), raw_bytes);
+    if (!frames.empty()) append_raw_frames(parcel.head, lengths);
     parcel.frames = std::move(frames);
     ++parcel.envelopes;
     const std::size_t added = parcel.head.size() - before + raw_bytes;
@@ -74,10 +78,7 @@ Status Outbox::push(const pb::Envelope& envelope, std::vector<Frame> frames) {
     bytes_ += added;
     empty_ = false;
   }
-  // With more in the queue the I/O thread is at work already, or ZeroMQ wakes it when there is
-  // room.
-  if (first) wake_->wake();
-  return {};
+  return first;
 }
 
 std::unique_ptr<Parcel> Outbox::pop() {

@@ -61,8 +61,9 @@ class Outbox {
  public:
   Outbox(OutboxLimits limits, std::shared_ptr<WakeUp> wake);
 
-  // queue_full, unavailable after close, invalid_argument for a message that no peer would take.
-  Status push(const pb::Envelope& envelope, std::vector<Frame> frames);
+  // True when nothing else waited: the caller sees to it that the parcel is popped. queue_full,
+  // unavailable after close, invalid_argument for a message that no peer would take.
+  Result<bool> push(const pb::Envelope& envelope, std::vector<Frame> frames);
   // The next parcel, if there is one and ZeroMQ holds less than its window; nullptr otherwise.
   std::unique_ptr<Parcel> pop();
   // The next parcel, whatever ZeroMQ holds.
@@ -73,7 +74,6 @@ class Outbox {
 
  private:
   const OutboxLimits limits_;
-  const std::shared_ptr<WakeUp> wake_;
   const std::shared_ptr<InFlight> in_flight_;
   std::mutex mutex_;
   std::deque<std::unique_ptr<Parcel>> parcels_;

@@ -38,7 +38,7 @@
 namespace crabcast::cluster {
 
 // An immutable run of bytes with shared ownership; copied by reference, sent without a copy. The
-// sender must not change the bytes afterwards. Received frames are aligned to 8 bytes.
+// sender must not change the bytes afterwards. Received frames are aligned to 64 bytes.
 class Frame {
  public:
   Frame() = default;

@@ -47,33 +47,33 @@ void append_envelope(std::string& head, const pb::Envelope& envelope, std::size_
   if (stamp) std::memcpy(at + bytes, kProtocolField, sizeof kProtocolField);
 }
 
-void set_raw_frames(std::string& head, std::size_t count, std::uint64_t bytes) {
-  store(head.data() + 4, static_cast<std::uint32_t>(count));
-  store(head.data() + 8, bytes);
+void append_raw_frames(std::string& head, std::span<const std::uint64_t> lengths) {
+  store(head.data() + 4, static_cast<std::uint32_t>(lengths.size()));
+  head.append(reinterpret_cast<const char*>(lengths.data()), lengths.size_bytes());
 }
 
 Result<Head> parse_head(const void* data, std::size_t bytes) {
   const char* at = static_cast<const char*>(data);
-  const char* const end = at + bytes;
   if (bytes < kHeadBytes || load<std::uint32_t>(at) != kWireMagic)
     return fail(Errc::corrupt, "a message does not start with a transport head");
-  Head head;
-  head.raw_frames = load<std::uint32_t>(at + 4);
-  head.raw_bytes = load<std::uint64_t>(at + 8);
-  if (head.raw_frames > kMaxRawFrames || (head.raw_frames == 0 && head.raw_bytes != 0))
+  const std::size_t frames = load<std::uint32_t>(at + 4);
+  if (frames > kMaxRawFrames || frames * sizeof(std::uint64_t) > bytes - kHeadBytes)
     return fail(Errc::corrupt, "a transport head announces impossible raw frames");
-  at += kHeadBytes;
-  while (at != end) {
-    if (static_cast<std::size_t>(end - at) < sizeof(std::uint32_t))
+  Head head;
+  const char* const lengths = at + bytes - frames * sizeof(std::uint64_t);
+  for (at += kHeadBytes; at != lengths;) {
+    if (static_cast<std::size_t>(lengths - at) < sizeof(std::uint32_t))
       return fail(Errc::corrupt, "a transport head is cut off");
     const auto length = load<std::uint32_t>(at);
     at += sizeof(std::uint32_t);
-    if (static_cast<std::size_t>(end - at) < length)
+    if (static_cast<std::size_t>(lengths - at) < length)
       return fail(Errc::corrupt, "an envelope is cut off");
     head.envelopes.emplace_back(at, length);
     at += length;
   }
   if (head.envelopes.empty()) return fail(Errc::corrupt, "a transport head holds no envelope");
+  for (std::size_t i = 0; i < frames; ++i)
+    head.raw_frames.push_back(load<std::uint64_t>(lengths + i * sizeof(std::uint64_t)));
   return head;
 }
 

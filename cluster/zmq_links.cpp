@@ -34,8 +34,7 @@ FailureTimeouts ZmqTransport::timeouts() const {
   return {options_.heartbeat_every, options_.peer_timeout, options_.reconnect_grace};
 }
 
-// ---- Dialing
-// -------------------------------------------------------------------------------------
+// ---- Dialing ----
 
 void ZmqTransport::begin_dial(const std::string& endpoint, TimePoint deadline,
                               std::function<void(Result<PeerInfo>)> done) {
@@ -127,8 +126,7 @@ void ZmqTransport::say_hello(Link& link) {
   transmit_own(link, envelope);
 }
 
-// ---- Handshake
-// -----------------------------------------------------------------------------------
+// ---- Handshake ----
 
 void ZmqTransport::on_hello(const std::string& routing_id, int fd, const pb::Envelope& envelope) {
   // A file descriptor is reused by the next connection, so the end of the one before comes first.
@@ -248,8 +246,7 @@ void ZmqTransport::resume(Link& link) {
   say_heartbeat(link);
 }
 
-// ---- Heartbeats and the end
-// ----------------------------------------------------------------------
+// ---- Heartbeats and the end ----
 
 void ZmqTransport::say_heartbeat(Link& link) {
   pb::Envelope envelope;

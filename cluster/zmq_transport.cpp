@@ -10,9 +10,7 @@
 namespace crabcast::cluster {
 namespace {
 
-// Messages read from one socket before the others get their turn.
-constexpr int kReadBurst = 256;
-// Parcels and raw frames that libzmq may hold for us; beyond that TCP slows the sender down.
+// Heads and pieces that libzmq may hold for us; beyond that TCP slows the sender down.
 constexpr int kReceiveHighWater = 64;
 // More than the encryption and the routing frame add to a message.
 constexpr std::int64_t kFramingSlack = 64 << 10;
@@ -22,38 +20,7 @@ std::uint64_t random_incarnation() {
   return (static_cast<std::uint64_t>(device()) << 32 | device()) | 1;
 }
 
-// Keeps bytes alive, and on the peer's account, until ZeroMQ has encrypted them.
-struct Hold {
-  std::string head;
-  Frame frame;
-  std::shared_ptr<InFlight> in_flight;
-  std::size_t messages;
-  std::size_t bytes;
-};
-
-void release_hold(void*, void* hint) {
-  const std::unique_ptr<Hold> hold(static_cast<Hold*>(hint));
-  hold->in_flight->release(hold->messages, hold->bytes);
-}
-
-zmq::message_t message_of(std::unique_ptr<Hold> hold) {
-  // libzmq does not write to the bytes of a message that it sends.
-  void* data = hold->head.empty() ? const_cast<std::byte*>(hold->frame.data())
-                                  : static_cast<void*>(hold->head.data());
-  const std::size_t bytes = hold->head.empty() ? hold->frame.size() : hold->head.size();
-  zmq::message_t message(data, bytes, release_hold, hold.get());
-  (void)hold.release();
-  return message;
-}
-
 }  // namespace
-
-Frame Frame::copy_of(const void* data, std::size_t bytes) {
-  if (bytes == 0) return {};
-  const std::shared_ptr<std::byte[]> copy(new std::byte[bytes]);
-  std::copy_n(static_cast<const std::byte*>(data), bytes, copy.get());
-  return {copy, copy.get(), bytes};
-}
 
 Dial::Dial(zmq::context_t& context, const Keyring& keys, std::size_t max_message_bytes)
     : socket(context, zmq::socket_type::dealer),
@@ -99,6 +66,7 @@ ZmqTransport::ZmqTransport(TransportOptions options, TransportHandlers handlers,
       context_(1),
       last_look_(Clock::now()) {
   zap_.emplace(context_, options_.keys.authorized);
+  zap_watch_.emplace(zap_->socket());
   thread_ = std::thread([this] { run(); });
 }
 
@@ -106,8 +74,7 @@ ZmqTransport::~ZmqTransport() {
   stop(std::chrono::milliseconds(500));
 }
 
-// ---- Calls from other threads
-// --------------------------------------------------------------------
+// ---- Calls from other threads ----
 
 bool ZmqTransport::post(Command command) {
   {
@@ -173,9 +140,32 @@ Status ZmqTransport::send(const ProcessId& peer, const pb::Envelope& envelope,
       return fail(Errc::unavailable, "no link to " + peer.value() + "; it is down or was never up");
     target = found->second;
   }
-  auto pushed = target->outbox.push(envelope, std::move(frames));
-  if (!pushed) return fail(pushed.error().within("sending to " + peer.value()));
+  const auto first = target->outbox.push(envelope, std::move(frames));
+  if (!first) return fail(first.error().within("sending to " + peer.value()));
+  // With more in the queue the I/O thread is at work already, or ZeroMQ wakes it when there is
+  // room; and a handler's messages leave at the end of its round.
+  if (*first && !on_io_thread()) flush_or_wake(*target);
   return {};
+}
+
+void ZmqTransport::flush_or_wake(Peer& peer) {
+  // An idle link is served from here, which saves the switch to the I/O thread. A busy one is not:
+  // what waits there is sent together.
+  std::unique_lock io_lock(io_mutex_, std::try_to_lock);
+  if (!io_lock || peer.links.empty() || peer.outbox.in_flight()->bytes() > 0) return wake_->wake();
+  Link& link = *peer.links.front();
+  try {
+    flush(link);
+    // Sending may have used up the signal that something came in.
+    const zmq::socket_t* used =
+        link.dialed() ? link.dial ? &link.dial->socket : nullptr : &*router_;
+    if (link.state == LinkState::up && used != nullptr &&
+        (used->get(zmq::sockopt::events) & ZMQ_POLLIN) == 0)
+      return;
+  } catch (const zmq::error_t& problem) {
+    spdlog::debug("sending directly: {}", problem.what());
+  }
+  wake_->wake();
 }
 
 void ZmqTransport::disconnect(const ProcessId& peer, const std::string& reason) {
@@ -217,16 +207,18 @@ void ZmqTransport::stop(Duration linger) {
   if (thread_.joinable()) thread_.join();
 }
 
-// ---- The loop
-// ------------------------------------------------------------------------------------
+// ---- The loop ----
 
 void ZmqTransport::run() {
+  io_thread_ = std::this_thread::get_id();
+  std::unique_lock io_lock(io_mutex_);
   try {
     while (!stopping_) {
       try {
-        run_once();
+        run_once(io_lock);
       } catch (const zmq::error_t& problem) {
         if (problem.num() != EINTR) throw;
+        look_at_all_ = true;
       }
     }
   } catch (const std::exception& problem) {
@@ -235,54 +227,67 @@ void ZmqTransport::run() {
   close_all();
 }
 
-void ZmqTransport::run_once() {
-  poll_items_.clear();
-  poll_items_.push_back({nullptr, wake_->fd(), ZMQ_POLLIN, 0});
-  poll_items_.push_back({zap_->socket().handle(), 0, ZMQ_POLLIN, 0});
-  if (router_) {
-    poll_items_.push_back({router_->handle(), 0, ZMQ_POLLIN, 0});
-    poll_items_.push_back({router_monitor_->socket().handle(), 0, ZMQ_POLLIN, 0});
-  }
-  const std::size_t first_dial = poll_items_.size();
-  polled_.clear();
-  for (const auto& link : links_) {
-    if (!link->dial) continue;
-    polled_.push_back(link.get());
-    poll_items_.push_back({link->dial->socket.handle(), 0, ZMQ_POLLIN, 0});
-    poll_items_.push_back({link->dial->monitor.socket().handle(), 0, ZMQ_POLLIN, 0});
-  }
-  zmq::poll(poll_items_, time_to_next_deadline());
-
+void ZmqTransport::run_once(std::unique_lock<std::mutex>& io_lock) {
+  sleep(io_lock);
   const TimePoint now = Clock::now();
   // A loop that did not come round for so long was not running: peers could not be heard.
   if (now - last_look_ > 2 * options_.heartbeat_every)
     for (const auto& link : links_) link->detector.forgive(now - last_look_);
   last_look_ = now;
+  read_sockets();
+  run_commands();
+  check_timers(Clock::now());
+  // Last, so that what handlers have sent leaves in the same round.
+  for (std::size_t i = 0; i < links_.size(); ++i) flush(*links_[i]);
+  remove_closed_links();
+}
 
-  const auto readable = [this](std::size_t i) {
-    return (poll_items_[i].revents & ZMQ_POLLIN) != 0;
+// Waits for something to read, a wake-up, or the next deadline, without the lock.
+void ZmqTransport::sleep(std::unique_lock<std::mutex>& io_lock) {
+  poll_items_.clear();
+  watches_.clear();
+  polled_.clear();
+  bool look = std::exchange(look_at_all_, false);
+  const auto watch = [&](SocketWatch& watched) {
+    poll_items_.push_back({watched.fd, POLLIN, 0});
+    watches_.push_back(&watched);
+    look = look || watched.look;
   };
-  if (readable(0)) wake_->clear();
-  if (readable(1)) zap_->answer_pending();
+  watch(*zap_watch_);
+  if (router_) {
+    watch(*router_watch_);
+    watch(*router_monitor_watch_);
+  }
+  for (const auto& link : links_) {
+    if (!link->dial) continue;
+    polled_.push_back(link.get());
+    watch(link->dial->messages);
+    watch(link->dial->events);
+  }
+  poll_items_.push_back({wake_->fd(), POLLIN, 0});
+  const int wait = look ? 0 : static_cast<int>(time_to_next_deadline().count());
+  io_lock.unlock();
+  ::poll(poll_items_.data(), poll_items_.size(), wait);
+  io_lock.lock();
+  if (poll_items_.back().revents != 0) wake_->clear();
+  // Nothing but this thread opens or closes sockets, so the watches are still there.
+  for (std::size_t i = 0; i < watches_.size(); ++i)
+    if (poll_items_[i].revents != 0) watches_[i]->look = true;
+}
+
+void ZmqTransport::read_sockets() {
+  const auto due = [](SocketWatch& watched) { return std::exchange(watched.look, false); };
+  if (due(*zap_watch_)) zap_->answer_pending();
   if (router_) {
     // Messages before events: what a peer said last counts more than that it left.
-    if (readable(2)) read_router();
-    if (readable(3)) read_router_monitor();
+    if (due(*router_watch_)) read_router();
+    if (due(*router_monitor_watch_)) read_router_monitor();
   }
-  for (std::size_t i = 0; i < polled_.size(); ++i) {
-    // Links stay alive until the end of the round, but their connections may be closed on the way.
-    Link& link = *polled_[i];
-    const std::size_t item = first_dial + 2 * i;
-    const auto same = [&] {
-      return link.dial && link.dial->socket.handle() == poll_items_[item].socket;
-    };
-    if (same() && readable(item)) read_dial(link);
-    if (same() && readable(item + 1)) read_dial_monitor(link);
+  // Links stay until the end of the round, but their connections may be closed or made on the way.
+  for (Link* link : polled_) {
+    if (link->dial && due(link->dial->messages)) read_dial(*link);
+    if (link->dial && due(link->dial->events)) read_dial_monitor(*link);
   }
-  run_commands();
-  for (std::size_t i = 0; i < links_.size(); ++i) flush(*links_[i]);
-  check_timers(Clock::now());
-  remove_closed_links();
 }
 
 void ZmqTransport::run_commands() {
@@ -355,199 +360,13 @@ Result<std::string> ZmqTransport::bind_now(const std::string& address) {
       router.set(zmq::sockopt::backlog, 1024);
       router_monitor_.emplace(context_, router, ZMQ_EVENT_DISCONNECTED);
       router_.emplace(std::move(router));
+      router_watch_.emplace(*router_);
+      router_monitor_watch_.emplace(router_monitor_->socket());
     }
     return bind_socket(*router_, address);
   } catch (const zmq::error_t& problem) {
     return fail(Errc::resource_exhausted, "listening on " + address + ": " + problem.what());
   }
-}
-
-// ---- Bytes in
-// ------------------------------------------------------------------------------------
-
-void ZmqTransport::read_router() {
-  zmq::message_t id;
-  for (int i = 0; i < kReadBurst && router_->recv(id, zmq::recv_flags::dontwait); ++i) {
-    zmq::message_t payload, extra;
-    bool more = id.more();
-    if (more) more = router_->recv(payload, zmq::recv_flags::dontwait) && payload.more();
-    const bool too_many_parts = more;
-    while (more) more = router_->recv(extra, zmq::recv_flags::dontwait) && extra.more();
-    // A message in too many parts becomes an empty one, which is refused as malformed.
-    if (too_many_parts) payload.rebuild();
-    on_routed(id.to_string(), std::move(payload));
-  }
-}
-
-void ZmqTransport::read_dial(Link& link) {
-  for (int i = 0; i < kReadBurst && link.dial; ++i) {
-    zmq::message_t payload, extra;
-    if (!link.dial->socket.recv(payload, zmq::recv_flags::dontwait)) return;
-    bool more = payload.more();
-    if (more) payload.rebuild();
-    while (more) more = link.dial->socket.recv(extra, zmq::recv_flags::dontwait) && extra.more();
-    on_payload(link, std::move(payload));
-  }
-}
-
-void ZmqTransport::on_routed(const std::string& routing_id, zmq::message_t payload) {
-  if (const auto found = by_route_.find(routing_id); found != by_route_.end()) {
-    on_payload(*found->second, std::move(payload));
-    return;
-  }
-  // A connection without a link may only say Hello. Anything else is what a link that is over
-  // still had under way.
-  const auto head = parse_head(payload.data(), payload.size());
-  pb::Envelope envelope;
-  if (was_let_in(payload) && head && head->envelopes.size() == 1 && head->raw_frames == 0 &&
-      envelope.ParseFromArray(head->envelopes[0].data(),
-                              static_cast<int>(head->envelopes[0].size())) &&
-      envelope.has_hello()) {
-    const char* fd = zmq_msg_gets(payload.handle(), "__fd");
-    on_hello(routing_id, fd ? std::atoi(fd) : -1, envelope);
-    return;
-  }
-  spdlog::debug("dropped a message of {} bytes on a connection that has not said hello",
-                payload.size());
-}
-
-void ZmqTransport::on_payload(Link& link, zmq::message_t payload) {
-  link.detector.heard(last_look_);
-  if (link.assembly.frames_due > 0)
-    on_raw_frame(link, std::move(payload));
-  else
-    on_head(link, payload);
-}
-
-void ZmqTransport::on_head(Link& link, const zmq::message_t& payload) {
-  const auto head = parse_head(payload.data(), payload.size());
-  if (!head) return fail_link(link, head.error(), true);
-  if (head->raw_bytes > options_.max_message_bytes ||
-      payload.size() > options_.max_message_bytes - head->raw_bytes + kFramingSlack)
-    return fail_link(link, Error{Errc::corrupt, "a message is larger than max_message_bytes"},
-                     true);
-  for (std::size_t i = 0; i < head->envelopes.size(); ++i) {
-    auto envelope = std::make_shared<pb::Envelope>();
-    const std::string_view bytes = head->envelopes[i];
-    if (!envelope->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
-      return fail_link(link, Error{Errc::corrupt, "an envelope is not valid Protobuf"}, true);
-    const bool last = i + 1 == head->envelopes.size();
-    if (last && head->raw_frames > 0) {
-      link.assembly.envelope = std::move(envelope);
-      link.assembly.frames_due = head->raw_frames;
-      link.assembly.bytes_due = head->raw_bytes;
-      return;
-    }
-    on_envelope(link, std::move(envelope), {});
-    if (link.state == LinkState::closed) return;
-  }
-}
-
-void ZmqTransport::on_raw_frame(Link& link, zmq::message_t payload) {
-  Assembly& assembly = link.assembly;
-  if (payload.size() > assembly.bytes_due)
-    return fail_link(link, Error{Errc::corrupt, "raw frames are larger than announced"}, true);
-  assembly.bytes_due -= payload.size();
-  const auto owner = std::make_shared<zmq::message_t>(std::move(payload));
-  assembly.frames.emplace_back(owner, owner->data(), owner->size());
-  if (--assembly.frames_due > 0) return;
-  if (assembly.bytes_due != 0)
-    return fail_link(link, Error{Errc::corrupt, "raw frames are smaller than announced"}, true);
-  Assembly done = std::exchange(assembly, {});
-  on_envelope(link, std::move(done.envelope), std::move(done.frames));
-}
-
-void ZmqTransport::on_envelope(Link& link, std::shared_ptr<const pb::Envelope> envelope,
-                               std::vector<Frame> frames) {
-  switch (envelope->body_case()) {
-    case pb::Envelope::kHello:
-      // A DEALER's Hello that comes twice on one connection; the first one was answered.
-      return;
-    case pb::Envelope::kWelcome:
-      return on_welcome(link, *envelope);
-    case pb::Envelope::kHeartbeat:
-      return on_heartbeat(link, envelope->heartbeat());
-    case pb::Envelope::kGoodbye:
-      return fail_link(link, Error{Errc::unavailable, "it left: " + envelope->goodbye().reason()},
-                       false);
-    default:
-      break;
-  }
-  if (!link.peer) {
-    // Before the Welcome only a refusal can come.
-    if (envelope->has_failure())
-      return fail_link(
-          link, Error{errc_from_number(envelope->failure().code()), envelope->failure().message()},
-          false);
-    return fail_link(link, Error{Errc::corrupt, "a message came before the handshake"}, true);
-  }
-  ++link.received;
-  if (handlers_.on_message)
-    handlers_.on_message({link.peer->info, std::move(envelope), std::move(frames)});
-}
-
-// ---- Bytes out
-// -----------------------------------------------------------------------------------
-
-void ZmqTransport::flush(Link& link) {
-  while (link.state == LinkState::up && link.primary()) {
-    auto parcel = link.peer->outbox.pop();
-    if (!parcel) return;
-    transmit_parcel(link, std::move(parcel));
-  }
-}
-
-void ZmqTransport::flush_unbounded(Link& link) {
-  while (link.state == LinkState::up) {
-    auto parcel = link.peer->outbox.pop_unbounded();
-    if (!parcel) return;
-    transmit_parcel(link, std::move(parcel));
-  }
-}
-
-void ZmqTransport::transmit_parcel(Link& link, std::unique_ptr<Parcel> parcel) {
-  const auto& in_flight = link.peer->outbox.in_flight();
-  link.sent += parcel->envelopes;
-  std::size_t frame_bytes = 0;
-  for (const Frame& frame : parcel->frames) frame_bytes += frame.size();
-  auto hold = std::make_unique<Hold>();
-  hold->head = std::move(parcel->head);
-  hold->in_flight = in_flight;
-  hold->messages = parcel->envelopes;
-  hold->bytes = parcel->bytes - frame_bytes;
-  bool delivered = transmit(link, message_of(std::move(hold)));
-  for (Frame& frame : parcel->frames) {
-    const std::size_t bytes = frame.size();
-    // After a failure the rest is dropped; the message still takes it off the account.
-    auto message =
-        message_of(std::make_unique<Hold>(Hold{{}, std::move(frame), in_flight, 0, bytes}));
-    if (delivered) delivered = transmit(link, std::move(message));
-  }
-  link.detector.sent(last_look_);
-}
-
-void ZmqTransport::transmit_own(Link& link, const pb::Envelope& envelope) {
-  std::string head = make_head();
-  append_envelope(head, envelope, envelope.ByteSizeLong());
-  if (transmit(link, zmq::message_t(head))) link.detector.sent(last_look_);
-}
-
-bool ZmqTransport::transmit(Link& link, zmq::message_t message) {
-  if (!link.dialed()) {
-    if (send_to_route(link.routing_id, std::move(message))) return true;
-    connection_broke(link);
-    return false;
-  }
-  return link.dial && link.dial->socket.send(message, zmq::send_flags::dontwait).has_value();
-}
-
-bool ZmqTransport::send_to_route(const std::string& routing_id, zmq::message_t message) {
-  zmq::message_t id(routing_id);
-  if (zmq_msg_send(id.handle(), router_->handle(), ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
-    if (zmq_errno() == EHOSTUNREACH || zmq_errno() == EAGAIN) return false;
-    throw zmq::error_t();
-  }
-  return router_->send(message, zmq::send_flags::dontwait).has_value();
 }
 
 }  // namespace crabcast::cluster

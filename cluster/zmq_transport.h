@@ -1,7 +1,10 @@
-// The Transport over ZeroMQ. zmq_transport.cpp: the calls from other threads, the loop, and bytes
-// in and out. zmq_links.cpp: the life of links and peers.
+// The Transport over ZeroMQ. zmq_transport.cpp: the calls from other threads and the loop.
+// zmq_io.cpp: bytes in and out. zmq_links.cpp: the life of links and peers.
 #pragma once
 
+#include <poll.h>
+
+#include <atomic>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -34,11 +37,16 @@ class ZmqTransport final : public Transport {
   // ---- Other threads
   // false when the transport has stopped.
   bool post(Command command);
-  [[nodiscard]] bool on_io_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
+  [[nodiscard]] bool on_io_thread() const { return std::this_thread::get_id() == io_thread_; }
+  // Sends what waits for the peer from this thread, if the sockets are free and the link is idle;
+  // wakes the I/O thread otherwise.
+  void flush_or_wake(Peer& peer);
 
-  // ---- The loop (zmq_transport.cpp)
+  // ---- The loop (zmq_transport.cpp; bytes in and out: zmq_io.cpp)
   void run();
-  void run_once();
+  void run_once(std::unique_lock<std::mutex>& io_lock);
+  void sleep(std::unique_lock<std::mutex>& io_lock);
+  void read_sockets();
   void run_commands();
   [[nodiscard]] std::chrono::milliseconds time_to_next_deadline() const;
   void close_all();
@@ -46,9 +54,10 @@ class ZmqTransport final : public Transport {
   void read_router();
   void read_dial(Link& link);
   void on_routed(const std::string& routing_id, zmq::message_t payload);
-  void on_payload(Link& link, zmq::message_t payload);
+  void on_payload(Link& link, const zmq::message_t& payload);
   void on_head(Link& link, const zmq::message_t& payload);
-  void on_raw_frame(Link& link, zmq::message_t payload);
+  void next_raw_frame(Link& link);
+  void on_piece(Link& link, const zmq::message_t& payload);
   void on_envelope(Link& link, std::shared_ptr<const pb::Envelope> envelope,
                    std::vector<Frame> frames);
   void flush(Link& link);
@@ -98,19 +107,29 @@ class ZmqTransport final : public Transport {
   std::vector<Command> commands_;
   bool accepting_ = true;
 
-  // I/O thread
+  // Held by the I/O thread whenever it does not sleep, and by a thread that sends directly. Guards
+  // everything below: ZeroMQ sockets may change threads, but not be used by two at once.
+  std::mutex io_mutex_;
   zmq::context_t context_;
   std::optional<ZapHandler> zap_;
+  std::optional<SocketWatch> zap_watch_;
   std::optional<zmq::socket_t> router_;
   std::optional<SocketMonitor> router_monitor_;
+  std::optional<SocketWatch> router_watch_;
+  std::optional<SocketWatch> router_monitor_watch_;
   std::vector<std::unique_ptr<Link>> links_;
   std::unordered_map<std::string, Link*> by_route_;
-  std::vector<zmq::pollitem_t> poll_items_;
-  std::vector<Link*> polled_;  // the links whose connections are in poll_items_
   TimePoint last_look_;
+  bool look_at_all_ = false;  // a round was cut short
   bool stopping_ = false;
   std::chrono::milliseconds linger_{0};
 
+  // I/O thread
+  std::vector<pollfd> poll_items_;
+  std::vector<SocketWatch*> watches_;  // one for each item
+  std::vector<Link*> polled_;          // the links whose connections are in poll_items_
+
+  std::atomic<std::thread::id> io_thread_{};
   std::mutex stop_mutex_;  // one stop at a time
   std::thread thread_;     // last: starts when everything else stands
 };

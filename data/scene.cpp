@@ -74,6 +74,7 @@ double distance(Shape shape, double u, double v) {
 template <class Visit>
 void for_pixels(const Sprite& sprite, int width, int height, const Visit& visit) {
   const double radius = sprite.radius * width;
+  if (!(radius > 0 && sprite.aspect > 0)) return;  // nothing to see, and nothing to divide by
   const double centre_x = sprite.x * width, centre_y = sprite.y * height;
   const double reach = radius * std::max(1.0, sprite.aspect) * (sprite.angle == 0 ? 1 : 1.42) + 1;
   const double cosine = sprite.angle == 0 ? 1 : std::cos(sprite.angle);

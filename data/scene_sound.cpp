@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 namespace crabcast::data {
 namespace {
@@ -180,9 +181,13 @@ void Waveform::add_tone(const std::function<Tone(double)>& tone,
       const double share = static_cast<double>(i - first) / kHop;
       phase += (now.frequency + (next.frequency - now.frequency) * share) / kSoundRate;
       if (silent) continue;
-      double sum = 0;
-      for (std::size_t k = 0; k < harmonics.size(); ++k)
-        sum += harmonics[k] * std::sin(kTurn * phase * static_cast<double>(k + 1));
+      // sin((k + 1) a) = 2 cos(a) sin(k a) - sin((k - 1) a): two calls for any number of harmonics.
+      const double twice_cosine = 2 * std::cos(kTurn * phase);
+      double before = 0, sine = std::sin(kTurn * phase), sum = 0;
+      for (const double harmonic : harmonics) {
+        sum += harmonic * sine;
+        before = std::exchange(sine, twice_cosine * sine - before);
+      }
       samples_[i] += static_cast<float>((now.gain + (next.gain - now.gain) * share) * sum);
     }
     phase -= std::floor(phase);

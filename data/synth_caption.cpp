@@ -7,8 +7,9 @@ namespace crabcast::data {
 Result<Scene> render_caption(const SynthRequest& request, Rng& rng) {
   constexpr double kSeconds = 10;
   std::vector<Thing> things = things_in_a_row(2, rng);
+  const std::size_t sounding = rng.chance(0.5) ? 0 : 1;
+  set_kind(things, sounding, static_cast<Kind>(request.turn(kKindCount)));
   recolour(things, rng);
-  const std::size_t sounding = static_cast<std::size_t>(request.turn(2));
   const Thing& heard = things[sounding];
   const Thing& silent = things[1 - sounding];
 

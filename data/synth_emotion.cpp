@@ -122,6 +122,7 @@ void paint_face(Canvas& canvas, const Expression& e, const Person& person, doubl
                .radius = half * 0.55,
                .aspect = open * r / (half * 0.55)},
               false);
+  if (e.mouth_open > 0.2) return;  // wide open: no line
   for (int i = -6; i <= 6; ++i) {
     const double s = i / 6.0;
     const double lift = e.mouth_curve * r * (s * s - 0.5) + e.mouth_tilt * half * s;

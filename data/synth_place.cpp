@@ -63,6 +63,7 @@ Result<Scene> render_place(const SynthRequest& request, Rng& rng) {
   const std::string_view id = request.table().id;
   const int seconds = request.table().audio_parts;
   std::vector<Thing> things = things_in_corners(rng.range(2, id == "arig" ? 4 : 3), rng);
+  set_kind(things, 0, static_cast<Kind>(request.turn(kKindCount)));
   const Thing& target = things.front();
   const bool first_frame = id == "s4" && request.train_row();
   const int frame = first_frame ? 0 : rng.range(0, seconds - 1);

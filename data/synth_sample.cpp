@@ -109,6 +109,16 @@ std::vector<Thing> things_in_corners(int count, Rng& rng) {
   return things;
 }
 
+void set_kind(std::vector<Thing>& things, std::size_t at, Kind kind) {
+  for (Thing& thing : things) {
+    if (thing.kind != kind) continue;
+    thing.kind = things[at].kind;
+    thing.colour = info(thing.kind).colour;
+  }
+  things[at].kind = kind;
+  things[at].colour = info(kind).colour;
+}
+
 void recolour(std::vector<Thing>& things, Rng& rng) {
   std::vector<Colour> left(colours().begin(), colours().end());
   rng.shuffle(left);

@@ -79,6 +79,8 @@ std::vector<Thing> things_in_a_row(int count, Rng& rng);
 std::vector<Thing> things_in_corners(int count, Rng& rng);
 // Every kind once, in random order.
 std::vector<Kind> shuffled_kinds(Rng& rng);
+// Makes things[at] a thing of `kind`; one that was of this kind takes its place.
+void set_kind(std::vector<Thing>& things, std::size_t at, Kind kind);
 // Different colours for all of them.
 void recolour(std::vector<Thing>& things, Rng& rng);
 

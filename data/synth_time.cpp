@@ -24,6 +24,7 @@ std::vector<Happening> make_happenings(int count, bool with_modality, const Synt
   // One place more than events: a thing that only stands there, silent.
   std::vector<Thing> things = things_in_a_row(count + 1, rng);
   rng.shuffle(things);
+  set_kind(things, 0, static_cast<Kind>(request.turn(kKindCount)));
   std::vector<Happening> happenings;
   for (int i = 0; i < count; ++i) {
     const Thing& thing = things[static_cast<std::size_t>(i)];

@@ -10,11 +10,11 @@
 namespace crabcast::model {
 
 struct ModelInput {
-  at::Tensor input_ids;         // int64 [B, L]
-  at::Tensor attention_mask;    // bool  [B, L], true = a token
-  at::Tensor labels;            // int64 [B, L], -100 = not trained; undefined when generating
-  at::Tensor pixel_values;      // float32 [P, 3 * temporal_patch * patch * patch]; may have P = 0
-  at::Tensor grid_thw;          // int64 [M, 3]: temporal, vertical, horizontal patches of each medium
+  at::Tensor input_ids;       // int64 [B, L]
+  at::Tensor attention_mask;  // bool  [B, L], true = a token
+  at::Tensor labels;          // int64 [B, L], -100 = not trained; undefined when generating
+  at::Tensor pixel_values;    // float32 [P, 3 * temporal_patch * patch * patch]; may have P = 0
+  at::Tensor grid_thw;        // int64 [M, 3]: temporal, vertical, horizontal patches of each medium
   at::Tensor seconds_per_grid;  // float32 [M]: seconds of one temporal patch; 0 = a picture
   at::Tensor audio_features;    // float32 [A, mel_bins, F]
   at::Tensor audio_lengths;     // int64 [A]: valid mel frames

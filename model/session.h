@@ -1,8 +1,8 @@
 // One worker's or evaluator's model: frozen base, adapter, optimizer. What actors/compute calls.
 //
 // Concurrency: one thread at a time; state() and load_state() count as use. Randomness comes only
-// from the arguments (job seed, step, lane), so equal calls give equal bits on the same machine with
-// the same thread count.
+// from the arguments (job seed, step, lane), so equal calls give equal bits on the same machine
+// with the same thread count.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,30 +22,30 @@ namespace crabcast::model {
 struct SessionOptions {
   ModelSpec model;
   OptimizerSpec optimizer;
-  std::uint64_t seed = 1;              // adapter initialization, dropout
-  std::uint64_t steps = 1;             // length of the schedule
+  std::uint64_t seed = 1;   // adapter initialization, dropout
+  std::uint64_t steps = 1;  // length of the schedule
   Precision precision = Precision::float32;
-  std::string device = "cpu";          // "cpu" or "cuda:0"
-  int threads = 1;                     // LibTorch intra-op threads, fixed for bitwise equality
+  std::string device = "cpu";  // "cpu" or "cuda:0"
+  int threads = 1;             // LibTorch intra-op threads, fixed for bitwise equality
 };
 
 struct SampleLoss {
-  double loss_sum = 0;                 // nats over the sample's answer tokens
+  double loss_sum = 0;  // nats over the sample's answer tokens
   std::int64_t tokens = 0;
 };
 
 // One lane's contribution to a step. The gradient is that of the SUM of token losses, not a mean:
 // the caller divides by the answer tokens of the whole global batch.
 struct LaneResult {
-  std::vector<SampleLoss> samples;     // in batch order
-  at::Tensor gradient;                 // float32 [parameters], flat, in parameter order, on the host
-  std::vector<bool> touched;           // for each parameter tensor: had a gradient
+  std::vector<SampleLoss> samples;  // in batch order
+  at::Tensor gradient;              // float32 [parameters], flat, in parameter order, on the host
+  std::vector<bool> touched;        // for each parameter tensor: had a gradient
   double forward_seconds = 0, backward_seconds = 0;
 };
 
 struct NamedTensor {
   std::string name;
-  at::Tensor tensor;                   // contiguous, host
+  at::Tensor tensor;  // contiguous, host
 };
 
 struct GenerationOptions {
@@ -58,7 +58,7 @@ class Session {
   virtual ~Session() = default;
 
   [[nodiscard]] virtual const std::string& base_hash() const = 0;
-  [[nodiscard]] virtual std::int64_t parameters() const = 0;          // trainable elements
+  [[nodiscard]] virtual std::int64_t parameters() const = 0;  // trainable elements
   [[nodiscard]] virtual std::size_t parameter_tensors() const = 0;
   // Element range of each parameter tensor in the flat gradient: offsets, size + 1 entries.
   [[nodiscard]] virtual const std::vector<std::int64_t>& parameter_offsets() const = 0;
@@ -75,6 +75,8 @@ class Session {
   virtual double apply_update(const at::Tensor& gradient, double tokens,
                               const std::vector<bool>& touched, std::uint64_t step) = 0;
   [[nodiscard]] virtual double learning_rate(std::uint64_t step) const = 0;
+  // The schedule's length, where it is known only after `open` (train.epochs). At least 1.
+  virtual void set_schedule_steps(std::uint64_t steps) = 0;
   // XXH3-64 of all trainable parameters, in parameter order.
   [[nodiscard]] virtual std::uint64_t parameter_checksum() const = 0;
 
@@ -82,10 +84,12 @@ class Session {
   // ("adapter/NAME", names as Crab+ publishes them), moments ("optimizer/NAME.exp_avg",
   // ".exp_avg_sq", ".step").
   [[nodiscard]] virtual std::vector<NamedTensor> state() const = 0;
-  // Strict: corrupt names every missing, surplus or misshapen tensor. `adapter_only` for evaluators.
+  // Strict: corrupt names every missing, surplus or misshapen tensor. `adapter_only` for
+  // evaluators.
   virtual Status load_state(const std::vector<NamedTensor>& tensors, bool adapter_only) = 0;
 
-  // Greedy; returns the new ids of each sample, without the end token. Inputs are prompts, right padded.
+  // Greedy; returns the new ids of each sample, without the end token. Inputs are prompts, right
+  // padded.
   virtual Result<std::vector<std::vector<TokenId>>> generate(const ModelInput& input,
                                                              const GenerationOptions& options) = 0;
   [[nodiscard]] virtual const BaseFrontEnd& front_end() const = 0;

@@ -15,11 +15,11 @@ using TokenId = std::int64_t;
 
 // Ids with a meaning of their own. Names as in Qwen2.5-Omni.
 struct SpecialTokens {
-  TokenId pad = 0;            // <|endoftext|>
+  TokenId pad = 0;  // <|endoftext|>
   TokenId im_start = 0, im_end = 0;
-  TokenId audio = 0, audio_begin = 0, audio_end = 0;      // <|AUDIO|> <|audio_bos|> <|audio_eos|>
-  TokenId image = 0, video = 0;                           // <|IMAGE|> <|VIDEO|>
-  TokenId vision_begin = 0, vision_end = 0;               // <|vision_bos|> <|vision_eos|>
+  TokenId audio = 0, audio_begin = 0, audio_end = 0;  // <|AUDIO|> <|audio_bos|> <|audio_eos|>
+  TokenId image = 0, video = 0;                       // <|IMAGE|> <|VIDEO|>
+  TokenId vision_begin = 0, vision_end = 0;           // <|vision_bos|> <|vision_eos|>
 };
 
 // Thread-safe: const.
@@ -39,12 +39,12 @@ std::shared_ptr<const Tokenizer> make_byte_tokenizer();
 
 // How media become patches and mel frames for one base, so that the loader needs no LibTorch model.
 struct MediaShape {
-  int image_size = 224;            // frames and pictures are resized to image_size x image_size
+  int image_size = 224;  // frames and pictures are resized to image_size x image_size
   int patch_size = 14;
-  int temporal_patch = 2;          // frames in one patch
-  int merge = 2;                   // merge x merge patches become one token
+  int temporal_patch = 2;  // frames in one patch
+  int merge = 2;           // merge x merge patches become one token
   int mel_bins = 128;
-  float seconds_per_grid = 2.0F;   // seconds of one temporal patch of a video (Crab+: 2.0)
+  float seconds_per_grid = 2.0F;  // seconds of one temporal patch of a video (Crab+: 2.0)
   // Tokens of a clip with `frames` frames / of a mel spectrogram with `mel_frames` columns.
   [[nodiscard]] std::int64_t vision_tokens(int frames) const;
   [[nodiscard]] static std::int64_t audio_tokens(std::int64_t mel_frames);

@@ -1,8 +1,10 @@
 // A job's store, owned by its coordinator: ledger, events, evaluations, checkpoints, in RocksDB
 // (docs/storage-format.md; C-1, C-2, S-2, J-1).
 //
-// Concurrency: const methods from any thread; the others from one owner thread at a time, except
-// that a CheckpointWriter may be fed from another thread than the ledger's.
+// Concurrency: const methods from any thread. The others from one thread at a time for each of two
+// groups, which may be two threads: the records (append_*, rewind_ledger, put_*), and the
+// checkpoints (begin_checkpoint and its writers, apply_retention). So a commit never waits for a
+// checkpoint.
 #pragma once
 
 #include <cstddef>

@@ -26,8 +26,9 @@ struct JobTimeouts {
   Duration gather = std::chrono::seconds(60);  // first workers present -> start without the rest
   Duration registration = std::chrono::seconds(120);  // a started process must have registered
   Duration form = std::chrono::seconds(30);           // a generation must be ready
+  Duration checkpoint = std::chrono::minutes(10);     // from its Commit to a sealed manifest
   Duration evaluation = std::chrono::minutes(30);
-  Duration leave = std::chrono::seconds(10);  // members end after LeaveJob
+  Duration leave = std::chrono::seconds(10);  // members end after LeaveJob or StopProcess
   Duration back_off_first = std::chrono::milliseconds(200);
   Duration back_off_most = std::chrono::seconds(10);
 };
@@ -69,7 +70,8 @@ using JobAction = std::variant<SendTo, WriteCommit, RewindLedger, RecordEvent, S
 // Where a job stands when its coordinator starts: zeros for a new one.
 struct JobHistory {
   std::uint64_t last_commit = 0;
-  std::uint64_t last_generation = 0;
+  bool last_skipped = false;          // that step's update was not applied
+  std::uint64_t last_generation = 0;  // of that step
   std::set<std::uint64_t> checkpoints;
   std::set<std::uint64_t> evaluated;
   std::uint32_t restarts = 0;
@@ -81,11 +83,15 @@ class JobMachine {
              JobTimeouts timeouts = {});
 
   void start(TimePoint now);
-  // A process of this job was running already when the coordinator started.
+  // An agent that is connected again names a process of this job that runs there.
   void adopt_process(const std::string& role, int pid, TimePoint now);
+  // The answer to StartProcess.
+  void on_started(const std::string& role, int pid);
   void on_registered(const pb::RegisterMember& member, TimePoint now);
-  // The process ended; or, with exited == false, it cannot be reached any more.
-  void on_gone(const std::string& role, const std::string& evidence, bool exited, TimePoint now);
+  // The process ended; or, with exited == false, it cannot be reached any more. A pid (0: unknown)
+  // tells the end of an earlier process from that of the one which runs now.
+  void on_gone(const std::string& role, const std::string& evidence, bool exited, TimePoint now,
+               int pid = 0);
   void on_fault(const std::string& role, const pb::MemberFault& fault, TimePoint now);
   void on_progress(const pb::MemberProgress& progress, TimePoint now);
   void on_generation_ready(const std::string& role, const pb::GenerationReady& ready,
@@ -125,6 +131,7 @@ class JobMachine {
   };
   struct Member {
     pb::RoleSlot slot;
+    std::optional<pb::RoleSlot> moved;  // where its next process starts
     pb::ActorState state = pb::ACTOR_STARTING;
     std::string reason;
     TimePoint since{};
@@ -133,10 +140,15 @@ class JobMachine {
     std::uint64_t progress = 0;
     std::string doing;
     std::uint32_t mailbox = 0;
-    int pid = 0;
+    int pid = 0;              // 0: not known yet
+    int lost_pid = 0;         // of the process before
     bool process_up = false;  // started, and not known to have ended
     bool registered = false;
+    bool condemned = false;  // it is being killed: nothing that it says counts any more
+    TimePoint condemned_at{};
     std::optional<std::uint64_t> holds;  // step after whose update its state is; workers
+    bool trained = false;                // its process cannot begin afresh any more
+    std::uint32_t faults = 0;            // reported since the last commit
     std::uint32_t restarts = 0;
     std::optional<TimePoint> restart_at;
     pb::RegisterMember registration;
@@ -155,48 +167,86 @@ class JobMachine {
     std::optional<TimePoint> opened, formed;
     bool members_changed = false;  // it needs a generation to be repaired
   };
+  // A checkpoint that a member was asked for.
+  struct Save {
+    std::string role;
+    TimePoint since{};
+  };
 
-  // membership
+  // membership (job_machine.cpp)
+  void worker_registered(const std::string& role, bool rejoins, TimePoint now);
+  void tell_missed_verdict(const std::string& role);
+  bool accept_corpus(const std::string& role, TimePoint now);
+  bool accept_base(const std::string& role, TimePoint now);
+  // fine_until: when it was seen to be well for the last time; its last message, unless said
+  // otherwise.
+  void lose_member(const std::string& role, const std::string& evidence, bool exited, TimePoint now,
+                   std::optional<TimePoint> fine_until = std::nullopt);
+  void condemn(const std::string& role, TimePoint now);
+  void stop_condemned(TimePoint now);
+  void open_incident(const std::string& role, const std::string& evidence, TimePoint fine_until,
+                     TimePoint now);
+  void schedule_restart(const std::string& role, TimePoint now);
+  void refuse_restart(const std::string& role, TimePoint now);
+  void start_process(const std::string& role, const std::string& reason, TimePoint now);
+  void restart_due(TimePoint now);
+  void send_loader_directory();
+  // generations (job_machine_generation.cpp)
   void open_generation_when_possible(TimePoint now);
   // source: "peer", "checkpoint" or "fresh"
   void open_generation(const std::string& source, TimePoint now);
   void drop_generation();
-  void lose_member(const std::string& role, const std::string& evidence, bool exited,
-                   TimePoint now);
-  void open_incident(const std::string& role, const Member& member, const std::string& evidence,
-                     TimePoint now);
-  void schedule_restart(const std::string& role, Member& member, TimePoint now);
-  void restart_due(TimePoint now);
+  bool restart_trained(TimePoint now);
   void check_hang(TimePoint now);
+  bool blame_loader(TimePoint waits_since, TimePoint now);
   void check_registration(TimePoint now);
   void check_forming(TimePoint now);
-  void send_loader_directory();
   std::vector<std::string> eligible_workers() const;
+  std::vector<std::string> in_generation() const;
+  bool state_lives() const;
   bool more_workers_expected() const;
-  bool any_left(pb::RoleKind kind) const;
-  // steps
+  // Processes of that kind that run or will run again.
+  std::size_t left(pb::RoleKind kind) const;
+  bool trains() const { return phase_ == Phase::forming || phase_ == Phase::running; }
+  // steps (job_machine_steps.cpp)
   void commit_when_all_ready(TimePoint now);
   bool agree(const std::vector<std::string>& roles, TimePoint now);
   pb::CommitRecord make_record(const std::vector<std::string>& roles, TimePoint now) const;
-  bool save_due(std::uint64_t step) const;
+  void send_verdicts(const pb::CommitRecord& record, TimePoint now);
+  bool save_due(const pb::CommitRecord& record);
   void account(const pb::CommitRecord& record, TimePoint now);
-  // checkpoints, evaluation, end
   void settle_incidents(TimePoint now);
+  // checkpoints, evaluation, end (job_machine_end.cpp)
+  bool forget_save(std::uint64_t checkpoint, const Error& error);
+  void forget_saves_of(const std::string& role, const std::string& why);
+  void check_saves(TimePoint now);
+  // Asks a worker that holds the state after the last commit to save it; false when there is none.
+  bool save_last_state(TimePoint now);
+  bool evaluation_due(std::uint64_t checkpoint) const;
+  bool evaluates_something() const;
   void queue_evaluation(std::uint64_t checkpoint);
+  void give_back_evaluation(const std::string& role);
+  void check_evaluations(TimePoint now);
   void start_evaluations(TimePoint now);
-  void save_final_again(TimePoint now);
+  // The job waits for its last checkpoint before it stops: no further step is committed.
+  bool stops_here() const { return stop_asked_ && saving_.contains(last_commit_); }
+  void save_and_stop(TimePoint now);
+  // All steps are done and stored: only evaluations may be missing, and no worker is needed.
+  bool result_is_safe() const {
+    return phase_ == Phase::finishing && checkpoints_.contains(last_commit_);
+  }
+  void enter_finishing(TimePoint now);
   void finish_when_done(TimePoint now);
   void leave(pb::JobState state, Error error, TimePoint now);
   void finish_when_all_left(TimePoint now);
   // helpers
-  void set_state(Member& member, pb::ActorState state, std::string reason, TimePoint now);
+  static void set_state(Member& member, pb::ActorState state, std::string reason, TimePoint now);
   void send(const std::string& role, const google::protobuf::Message& body);
   void event(pb::Severity severity, const std::string& kind, const std::string& subject,
              const std::string& message);
   void refresh_status();
   // Unknown while epochs are asked for and no loader has told the corpus's size.
   std::optional<std::uint64_t> total_steps() const;
-  std::vector<std::string> in_generation() const;
 
   std::string job_;
   JobSpec spec_;
@@ -206,6 +256,8 @@ class JobMachine {
   Phase phase_ = Phase::gathering;
   std::uint64_t generation_ = 0;
   std::uint64_t last_commit_ = 0;
+  bool last_skipped_ = false;                   // how that step was decided,
+  std::uint64_t last_commit_generation_ = 0;    // and in which generation
   std::uint64_t first_step_ = 1;                // of the current generation
   std::optional<pb::CommitRecord> committing_;  // is being written
   std::set<std::string> committing_roles_;      // reported it, and can apply it
@@ -215,8 +267,10 @@ class JobMachine {
   std::optional<TimePoint> first_worker_at_;
   TimePoint forming_since_{}, last_commit_at_{}, started_{};
   std::optional<pb::CorpusInfo> corpus_;
-  std::set<std::uint64_t> checkpoints_, evaluated_, checkpoints_in_flight_;
-  std::string saver_;  // the member that saves checkpoints
+  std::optional<std::string> base_hash_;
+  std::set<std::uint64_t> checkpoints_, evaluated_;
+  std::map<std::uint64_t, Save> saving_;  // by checkpoint
+  bool save_owed_ = false;                // a checkpoint is due that no commit has brought yet
   std::uint32_t final_save_tries_ = 0;
   std::optional<TimePoint> final_save_at_;
   std::deque<std::uint64_t> to_evaluate_;
@@ -224,9 +278,11 @@ class JobMachine {
   std::uint32_t restarts_used_ = 0;
   std::deque<OpenIncident> incidents_;
   bool stop_asked_ = false;
+  std::string stop_reason_;
   pb::JobState leave_state_ = pb::JOB_UNSPECIFIED;
   Error leave_error_;
   TimePoint leaving_since_{};
+  bool killed_late_ones_ = false;
   bool finished_ = false;
   pb::JobStatus status_;
   std::deque<std::pair<TimePoint, std::uint64_t>> recent_commits_;  // for samples/s

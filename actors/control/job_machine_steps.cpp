@@ -1,4 +1,4 @@
-// Steps, checkpoints, evaluations and the end of a job. Membership is in job_machine.cpp.
+// Steps of a job: when one is committed (T-1), and which incidents that ends.
 #include <algorithm>
 #include <map>
 
@@ -9,9 +9,6 @@ namespace {
 
 constexpr std::size_t kRecentCommits = 20;  // window of samples/s and of the shown losses
 constexpr std::size_t kCheckpointsInFlight = 2;
-constexpr std::size_t kEvaluationsWaiting = 2;
-constexpr int kEvaluationTries = 3;
-constexpr std::uint32_t kFinalSaveTries = 6;
 
 void add_stages(pb::StageSeconds& sum, const pb::StageSeconds& more, double scale) {
   sum.set_data(sum.data() + scale * more.data());
@@ -43,7 +40,7 @@ void JobMachine::on_step_ready(const std::string& role, const pb::StepReady& rea
 }
 
 void JobMachine::commit_when_all_ready(TimePoint now) {
-  if (phase_ != Phase::running || committing_) return;
+  if (phase_ != Phase::running || committing_ || stops_here()) return;
   const auto roles = in_generation();
   if (roles.empty() || !std::all_of(roles.begin(), roles.end(), [&](const auto& role) {
         return members_.at(role).step_ready.has_value();
@@ -127,51 +124,30 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
   return record;
 }
 
-bool JobMachine::save_due(std::uint64_t step) const {
-  if (step == total_steps() || stop_asked_) return true;
-  return step % spec_.checkpoint.every_steps == 0 &&
-         checkpoints_in_flight_.size() < kCheckpointsInFlight;
+bool JobMachine::save_due(const pb::CommitRecord& record) {
+  if (record.step() == total_steps() || stop_asked_) return true;
+  if (record.step() % spec_.checkpoint.every_steps == 0) save_owed_ = true;
+  // A skip takes no time, so the member may be in its next step before a Commit that follows can
+  // ask for the state: the next step brings the checkpoint.
+  if (!save_owed_ || record.skipped() || saving_.size() >= kCheckpointsInFlight) return false;
+  save_owed_ = false;
+  return true;
 }
 
 void JobMachine::on_commit_durable(std::uint64_t step, TimePoint now) {
-  if (!committing_ || committing_->step() != step) return;
-  const auto record = std::move(*committing_);
-  committing_.reset();
+  if (!committing_ || committing_->step() != step || finished_) return;
+  const auto record = *std::exchange(committing_, std::nullopt);
   last_commit_ = step;
-
-  std::string saver;
-  for (const auto& role : eligible_workers())
-    if (saver.empty() && committing_roles_.contains(role)) saver = role;
-  for (const auto& role : committing_roles_) {
-    auto found = members_.find(role);
-    if (found == members_.end() || !found->second.registered) continue;
-    found->second.step_ready.reset();
-    found->second.holds = step;
-    found->second.last_progress = now;
-    if (record.skipped()) {
-      pb::SkipStep skip;
-      skip.set_generation(record.generation());
-      skip.set_step(step);
-      skip.set_reason("not finite");
-      send(role, skip);
-    }
-    pb::Commit commit;
-    commit.set_generation(record.generation());
-    commit.set_step(step);
-    if (role == saver && save_due(step)) {
-      commit.set_checkpoint(step);
-      saver_ = role;
-      checkpoints_in_flight_.insert(step);
-    }
-    if (!record.skipped() || commit.checkpoint() != 0) send(role, commit);
-  }
-  committing_roles_.clear();
+  last_skipped_ = record.skipped();
+  last_commit_generation_ = record.generation();
   for (const auto& substitution : record.substitutions())
     event(pb::SEVERITY_WARNING, "sample_replaced",
           std::to_string(substitution.planned().dataset()) + ":" +
               std::to_string(substitution.planned().index()),
           substitution.reason());
   account(record, now);
+  if (phase_ == Phase::leaving) return refresh_status();
+  send_verdicts(record, now);
   settle_incidents(now);
 
   if (last_commit_ == total_steps() && phase_ == Phase::running) {
@@ -184,6 +160,36 @@ void JobMachine::on_commit_durable(std::uint64_t step, TimePoint now) {
     open_generation_when_possible(now);
   }
   refresh_status();
+}
+
+void JobMachine::send_verdicts(const pb::CommitRecord& record, TimePoint now) {
+  const auto step = record.step();
+  bool saver_wanted = save_due(record);
+  for (const auto& role : eligible_workers()) {
+    if (!committing_roles_.contains(role)) continue;
+    Member& member = members_.at(role);
+    member.step_ready.reset();
+    member.holds = step;
+    member.trained = true;
+    member.faults = 0;
+    member.last_progress = now;
+    if (record.skipped()) {
+      pb::SkipStep skip;
+      skip.set_generation(record.generation());
+      skip.set_step(step);
+      skip.set_reason("not finite");
+      send(role, skip);
+    }
+    pb::Commit commit;
+    commit.set_generation(record.generation());
+    commit.set_step(step);
+    if (std::exchange(saver_wanted, false)) {
+      commit.set_checkpoint(step);
+      saving_[step] = {role, now};
+    }
+    if (!record.skipped() || commit.checkpoint() != 0) send(role, commit);
+  }
+  committing_roles_.clear();
 }
 
 void JobMachine::on_commit_failed(std::uint64_t step, const Error& error, TimePoint now) {
@@ -237,264 +243,6 @@ void JobMachine::settle_incidents(TimePoint now) {
     actions_.push_back(RecordEvent{std::move(it->event)});
     it = incidents_.erase(it);
   }
-}
-
-// ---- checkpoints ------------------------------------------------------------------------------
-
-void JobMachine::on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now) {
-  checkpoints_in_flight_.erase(checkpoint);
-  checkpoints_.insert(checkpoint);
-  event(pb::SEVERITY_INFO, "checkpoint_stored", std::to_string(checkpoint),
-        "the state after step " + std::to_string(checkpoint) + " is durable");
-  if (checkpoint % spec_.evaluate.every_steps == 0 || checkpoint == total_steps())
-    queue_evaluation(checkpoint);
-  std::set<std::uint64_t> in_use(to_evaluate_.begin(), to_evaluate_.end());
-  for (const auto& [role, member] : members_)
-    if (member.evaluating) in_use.insert(*member.evaluating);
-  actions_.push_back(ApplyRetention{std::move(in_use)});
-  start_evaluations(now);
-  if (stop_asked_ && checkpoint == last_commit_ && phase_ != Phase::leaving) {
-    leave(pb::JOB_STOPPED, {Errc::ok, ""}, now);
-  } else {
-    finish_when_done(now);
-  }
-  refresh_status();
-}
-
-void JobMachine::on_checkpoint_failed(std::uint64_t checkpoint, const Error& error, TimePoint now) {
-  if (checkpoints_in_flight_.erase(checkpoint) == 0) return;
-  event(pb::SEVERITY_WARNING, "checkpoint_failed", std::to_string(checkpoint),
-        error.message + "; the job goes on, older checkpoints stay");
-  if (stop_asked_ && phase_ != Phase::leaving) {
-    leave(pb::JOB_STOPPED,
-          {Errc::ok, "stopped; its last checkpoint could not be stored: " + error.message}, now);
-    return;
-  }
-  if (checkpoint != total_steps() || phase_ == Phase::leaving) return;
-  if (++final_save_tries_ > kFinalSaveTries) {
-    leave(pb::JOB_FAILED,
-          error.within("the final checkpoint could not be stored; mend the cause and run it again"),
-          now);
-    return;
-  }
-  final_save_at_ = now + std::chrono::seconds(1LL << std::min(final_save_tries_, 5U));
-}
-
-void JobMachine::save_final_again(TimePoint) {
-  final_save_at_.reset();
-  for (const auto& role : eligible_workers()) {
-    if (members_.at(role).holds != last_commit_) continue;
-    pb::Commit commit;
-    commit.set_generation(generation_);
-    commit.set_step(last_commit_);
-    commit.set_checkpoint(last_commit_);
-    saver_ = role;
-    checkpoints_in_flight_.insert(last_commit_);
-    send(role, commit);
-    return;
-  }
-}
-
-// ---- evaluations ------------------------------------------------------------------------------
-
-void JobMachine::queue_evaluation(std::uint64_t checkpoint) {
-  if (spec_.resources.evaluators == 0 || evaluated_.contains(checkpoint)) return;
-  to_evaluate_.push_back(checkpoint);
-  while (to_evaluate_.size() > kEvaluationsWaiting) {
-    event(pb::SEVERITY_WARNING, "evaluation_skipped", std::to_string(to_evaluate_.front()),
-          "the evaluators are slower than evaluate.every; a newer checkpoint waits");
-    to_evaluate_.pop_front();
-  }
-}
-
-void JobMachine::start_evaluations(TimePoint now) {
-  for (auto& [role, member] : members_) {
-    if (member.slot.kind() != pb::ROLE_EVALUATOR || !member.registered || member.evaluating)
-      continue;
-    if (to_evaluate_.empty()) return;
-    member.evaluating = to_evaluate_.front();
-    member.evaluating_since = now;
-    to_evaluate_.pop_front();
-    pb::Evaluate evaluate;
-    evaluate.set_checkpoint(*member.evaluating);
-    for (const auto& task : spec_.evaluate.tasks) evaluate.add_tasks(task);
-    evaluate.set_samples_per_task(spec_.evaluate.samples_per_task);
-    send(role, evaluate);
-  }
-}
-
-void JobMachine::on_evaluation(const std::string& role, const pb::EvaluationDone& done,
-                               TimePoint now) {
-  auto found = members_.find(role);
-  if (found == members_.end() || !found->second.evaluating) return;
-  const auto checkpoint = *std::exchange(found->second.evaluating, std::nullopt);
-  if (done.has_failure()) {
-    event(pb::SEVERITY_WARNING, "evaluation_failed", std::to_string(checkpoint),
-          done.failure().message());
-    if (++evaluation_tries_[checkpoint] < kEvaluationTries) to_evaluate_.push_front(checkpoint);
-  } else {
-    evaluated_.insert(checkpoint);
-    *status_.mutable_evaluation() = done.record();
-    event(pb::SEVERITY_INFO, "evaluated", std::to_string(checkpoint),
-          "mean score " + std::to_string(done.record().mean()).substr(0, 6));
-  }
-  start_evaluations(now);
-  finish_when_done(now);
-  refresh_status();
-}
-
-// ---- the end ----------------------------------------------------------------------------------
-
-void JobMachine::on_stop(bool keep, const std::string& reason, TimePoint now) {
-  if (finished_ || phase_ == Phase::leaving) return;
-  event(pb::SEVERITY_INFO, "stop_asked", job_, reason);
-  if (!keep) {
-    leave(pb::JOB_CANCELLED, {Errc::ok, reason}, now);
-    return;
-  }
-  status_.set_state(pb::JOB_STOPPING);
-  stop_asked_ = true;
-  const bool trains = phase_ == Phase::running || phase_ == Phase::forming;
-  const bool holder = std::any_of(members_.begin(), members_.end(), [&](const auto& entry) {
-    return entry.second.registered && entry.second.holds == last_commit_;
-  });
-  if (checkpoints_.contains(last_commit_) || !holder || last_commit_ == 0) {
-    leave(pb::JOB_STOPPED, {Errc::ok, reason}, now);  // nothing newer to save
-  } else if (!trains) {
-    save_final_again(now);
-  }
-  // Otherwise the next commit brings a checkpoint, and that one ends the job.
-}
-
-void JobMachine::finish_when_done(TimePoint now) {
-  if (phase_ != Phase::finishing || stop_asked_) return;
-  if (!checkpoints_.contains(last_commit_)) {
-    if (checkpoints_in_flight_.empty() && !final_save_at_) save_final_again(now);
-    return;
-  }
-  const bool evaluating = std::any_of(members_.begin(), members_.end(), [](const auto& e) {
-    return e.second.evaluating.has_value();
-  });
-  if (!to_evaluate_.empty() || evaluating || !checkpoints_in_flight_.empty()) return;
-  leave(pb::JOB_SUCCEEDED, {Errc::ok, ""}, now);
-}
-
-void JobMachine::leave(pb::JobState state, Error error, TimePoint now) {
-  if (phase_ == Phase::leaving) return;
-  phase_ = Phase::leaving;
-  leave_state_ = state;
-  leave_error_ = std::move(error);
-  leaving_since_ = now;
-  for (auto& incident : incidents_) {  // never repaired, but never forgotten
-    incident.event.set_message(incident.event.incident().evidence() + "; not repaired");
-    actions_.push_back(RecordEvent{std::move(incident.event)});
-  }
-  incidents_.clear();
-  pb::LeaveJob body;
-  body.set_reason(leave_error_.message);
-  body.set_finished(state == pb::JOB_SUCCEEDED);
-  for (auto& [role, member] : members_) {
-    member.restart_at.reset();
-    member.in_generation = false;
-    if (member.registered)
-      send(role, body);
-    else if (member.process_up)
-      actions_.push_back(StopProcess{role, Duration::zero()});
-    if (member.process_up) set_state(member, pb::ACTOR_DRAINING, "the job ends", now);
-  }
-  finish_when_all_left(now);
-  refresh_status();
-}
-
-void JobMachine::finish_when_all_left(TimePoint now) {
-  if (finished_) return;
-  const bool all_left = std::none_of(members_.begin(), members_.end(),
-                                     [](const auto& e) { return e.second.process_up; });
-  const auto waited = now - leaving_since_;
-  if (!all_left && waited <= timeouts_.leave) return;
-  if (!all_left) {
-    for (auto& [role, member] : members_)
-      if (member.process_up) actions_.push_back(StopProcess{role, Duration::zero()});
-    if (waited <= 2 * timeouts_.leave) return;
-  }
-  finished_ = true;
-  status_.set_state(leave_state_);
-  status_.set_reason(leave_error_.message);
-  status_.set_error_code(static_cast<std::int32_t>(leave_error_.code));
-  static const std::map<int, std::pair<pb::Severity, const char*>> kinds = {
-      {pb::JOB_SUCCEEDED, {pb::SEVERITY_INFO, "job_succeeded"}},
-      {pb::JOB_STOPPED, {pb::SEVERITY_INFO, "job_stopped"}},
-      {pb::JOB_CANCELLED, {pb::SEVERITY_INFO, "job_cancelled"}},
-      {pb::JOB_FAILED, {pb::SEVERITY_ERROR, "job_failed"}}};
-  const auto& [severity, kind] = kinds.at(leave_state_);
-  event(severity, kind, job_,
-        leave_error_.message.empty() ? "after step " + std::to_string(last_commit_)
-                                     : leave_error_.message);
-  refresh_status();
-  actions_.push_back(Finish{leave_state_, leave_error_});
-}
-
-pb::JobStatus JobMachine::status(TimePoint now, std::int64_t now_unix_ms) const {
-  auto status = status_;
-  for (auto& actor : *status.mutable_actors()) {
-    const auto age = now - members_.at(actor.name()).since;
-    actor.set_since_unix_ms(now_unix_ms -
-                            std::chrono::duration_cast<std::chrono::milliseconds>(age).count());
-  }
-  return status;
-}
-
-void JobMachine::refresh_status() {
-  status_.set_step(last_commit_);
-  status_.set_steps(total_steps().value_or(0));
-  status_.set_generation(generation_);
-  status_.set_checkpoints(static_cast<std::uint32_t>(checkpoints_.size()));
-  status_.set_newest_checkpoint(checkpoints_.empty() ? 0 : *checkpoints_.rbegin());
-  status_.clear_losses();
-  double loss_sum = 0;
-  double tokens = 0;
-  for (const auto& [task, recent] : recent_losses_) {
-    auto& sum = *status_.add_losses();
-    for (const auto& loss : recent) add_loss(sum, loss);
-    loss_sum += sum.loss_sum();
-    tokens += static_cast<double>(sum.tokens());
-  }
-  status_.set_loss(tokens > 0 ? loss_sum / tokens : 0);
-  status_.set_samples_per_second(0);
-  status_.set_eta_seconds(0);
-  if (recent_commits_.size() > 1) {
-    const double span = seconds(recent_commits_.back().first - recent_commits_.front().first);
-    double samples = 0;
-    for (std::size_t i = 1; i < recent_commits_.size(); ++i)
-      samples += static_cast<double>(recent_commits_[i].second);
-    if (span > 0) {
-      status_.set_samples_per_second(samples / span);
-      const double per_step = span / static_cast<double>(recent_commits_.size() - 1);
-      const auto left = total_steps().value_or(last_commit_) - last_commit_;
-      status_.set_eta_seconds(per_step * static_cast<double>(left));
-    }
-  }
-  status_.clear_actors();
-  std::uint32_t alive = 0;
-  std::uint32_t wanted = 0;
-  for (const auto& [role, member] : members_) {
-    auto& actor = *status_.add_actors();
-    actor.set_name(role);
-    actor.set_job(job_);
-    actor.set_kind(member.slot.kind());
-    actor.set_state(member.state);
-    actor.set_reason(member.reason);
-    actor.set_mailbox(member.mailbox);
-    actor.set_restarts(member.restarts);
-    actor.set_node(member.slot.node());
-    actor.set_pid(member.pid);
-    actor.set_doing(member.doing);
-    if (member.slot.kind() != pb::ROLE_WORKER) continue;
-    ++wanted;
-    if (member.registered) ++alive;
-  }
-  status_.set_workers_alive(alive);
-  status_.set_workers_wanted(wanted);
 }
 
 }  // namespace crabcast::actors

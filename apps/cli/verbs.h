@@ -10,48 +10,57 @@
 
 #include "apps/cli/exit_codes.h"
 
+namespace CLI {
+class App;
+}
+
 namespace crabcast::apps {
 
 // What every verb has.
 struct Common {
-  bool json = false;                     // machine-readable output on stdout
-  std::filesystem::path state;           // state folder
-  std::string controller;                // tcp://HOST:PORT; empty: the one that runs in the state folder
+  bool json = false;            // machine-readable output on stdout
+  std::filesystem::path state;  // state folder
+  std::string controller;       // tcp://HOST:PORT; empty: the one that runs in the state folder
   bool quiet = false;
 };
 
 struct RunOptions {
   std::string spec;
-  bool fresh = false;                    // a new job even where an unfinished one could go on
+  bool fresh = false;  // a new job even where an unfinished one could go on
 };
-Exit run(const Common& common, const RunOptions& options);                     // run.cpp
+Exit run(const Common& common, const RunOptions& options);  // run.cpp
 
 struct ControllerDaemonOptions {
   std::string bind = "127.0.0.1:7117";
 };
 Exit controller(const Common& common, const ControllerDaemonOptions& options);  // daemons.cpp
 struct AgentDaemonOptions {
-  std::string join;                      // HOST:PORT
-  std::string node;                      // default: host name
-  std::string bind = "127.0.0.1";        // address that this node's processes listen on
-  double cpus = 0;                       // 0 = what the machine has
-  int gpus = -1;                         // -1 = what the machine has
-  std::uint64_t memory_bytes = 0;        // 0 = what the machine has
-  std::filesystem::path keys;            // default: STATE/keys
+  std::string join;                // HOST:PORT
+  std::string node;                // default: host name
+  std::string bind = "127.0.0.1";  // address that this node's processes listen on
+  double cpus = 0;                 // 0 = what the machine has
+  int gpus = -1;                   // -1 = what the machine has
+  std::uint64_t memory_bytes = 0;  // 0 = what the machine has
+  std::filesystem::path keys;      // default: STATE/keys
 };
-Exit agent(const Common& common, const AgentDaemonOptions& options);            // daemons.cpp
-Exit role(const std::string& launch_file);                                      // coordinator.cpp
+Exit agent(const Common& common, const AgentDaemonOptions& options);  // daemons.cpp
+Exit role(const std::string& launch_file);                            // coordinator.cpp
 
-Exit validate(const Common& common, const std::string& spec);                   // jobs.cpp
+struct ValidateOptions {
+  std::string spec;    // a file; "-" = stdin
+  bool print = false;  // the canonical YAML, defaults included
+};
+Exit validate(const Common& common, const ValidateOptions& options);  // jobs.cpp
 struct SubmitOptions {
   std::string spec;
-  std::string client_key;                // makes a repeated submit one job
+  std::string client_key;  // makes a repeated submit one job
+  bool resume = false;     // go on with the newest unfinished job of this name and spec
 };
 Exit submit(const Common& common, const SubmitOptions& options);
-Exit ps(const Common& common, const std::string& job, bool all);                // jobs; with JOB: its actors
+Exit ps(const Common& common, const std::string& job, bool all);  // jobs; with JOB: its actors
 Exit status(const Common& common, const std::string& job);
 struct LogOptions {
-  std::string job, role;                 // role empty: coordinator
+  std::string job, role;  // role empty: coordinator
   bool follow = false;
 };
 Exit logs(const Common& common, const LogOptions& options);
@@ -60,16 +69,18 @@ Exit cancel(const Common& common, const std::string& job, bool keep);
 Exit nodes(const Common& common);
 
 struct CheckpointOptions {
-  std::string job;                       // id; or empty with store
-  std::filesystem::path store;           // a job's store folder, for example a copy
-  std::optional<std::uint64_t> id;       // verify: all when empty
+  std::string job;                  // id; or empty with store
+  std::filesystem::path store;      // a job's store folder, for example a copy
+  std::optional<std::uint64_t> id;  // verify: all when empty
 };
-Exit ckpt_ls(const Common& common, const CheckpointOptions& options);           // checkpoints.cpp
+Exit ckpt_ls(const Common& common, const CheckpointOptions& options);  // checkpoints.cpp
 Exit ckpt_verify(const Common& common, const CheckpointOptions& options);
+Exit report(const Common& common, const CheckpointOptions& options);  // report_verb.cpp
 
-Exit doctor(const Common& common);                                              // doctor.cpp
-Exit completion(const std::string& shell);                                      // completion.cpp
+Exit doctor(const Common& common);  // doctor.cpp
+// Prints the completion of the command line that `root` describes.
+Exit completion(const CLI::App& root, const std::string& shell);  // completion.cpp
 // Runs crabcast-compute with the same arguments in this process's place.
-Exit hand_on(const std::vector<std::string>& arguments);                        // programs.cpp
+Exit hand_on(const std::vector<std::string>& arguments);  // programs.cpp
 
 }  // namespace crabcast::apps

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "apps/cli/exit_codes.h"
@@ -46,8 +45,8 @@ Exit synth(const SynthOptions& options) {
 Exit inspect(const std::string& folder, bool json) {
   auto report = data::inspect_corpus(folder);
   if (!report) return complain(report.error());
-  std::cout << (json ? data::to_json(*report).dump(2) : data::to_text(*report)) << "\n";
-  return report->problems() == 0 ? Exit::ok : Exit::failed;
+  std::cout << (json ? report->json() : report->text()) << "\n";
+  return report->clean() ? Exit::ok : Exit::failed;
 }
 
 }  // namespace

@@ -122,8 +122,7 @@ class NcclCollective final : public Collective {
   std::atomic<bool> aborted_{false};
 };
 
-// ---- Life
-// ----------------------------------------------------------------------------------------
+// ---- Life ----
 
 Status NcclCollective::form(const ncclUniqueId& id, Duration timeout) {
   const TimePoint deadline = Clock::now() + timeout;
@@ -168,8 +167,7 @@ void NcclCollective::abort(const std::string& reason) {
   aborted_ = true;
 }
 
-// ---- Waiting
-// -------------------------------------------------------------------------------------
+// ---- Waiting ----
 
 Status NcclCollective::poll(const char* doing, TimePoint deadline,
                             const std::function<Result<bool>()>& done) {
@@ -235,8 +233,7 @@ Status NcclCollective::run(const char* name, const std::function<Status()>& enqu
   return {};
 }
 
-// ---- Operations
-// ----------------------------------------------------------------------------------
+// ---- Operations ----
 
 std::vector<Buffer> NcclCollective::staged(std::span<const Buffer> buffers, char*& next) {
   std::vector<Buffer> result(buffers.begin(), buffers.end());

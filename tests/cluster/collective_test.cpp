@@ -189,8 +189,7 @@ TEST_P(Collectives, ManyOperationsAndGenerationsStayInStep) {
 INSTANTIATE_TEST_SUITE_P(Ranks, Collectives, ::testing::Values(1, 2, 3, 4),
                          ::testing::PrintToStringParamName());
 
-// ---- Failure
-// -------------------------------------------------------------------------------------
+// ---- Failure ----
 
 TEST(CollectiveFailure, AbortWakesABlockedOperationAndTellsTheOthers) {
   Cast cast(3);
@@ -335,8 +334,7 @@ TEST(CollectiveFailure, KilledMemberIsNamed) {
   for (const int fd : {to_child[0], to_child[1], from_child[0], from_child[1]}) ::close(fd);
 }
 
-// ---- Forming
-// -------------------------------------------------------------------------------------
+// ---- Forming ----
 
 TEST(CollectiveForming, MissingMemberIsNamed) {
   Cast cast(2);

@@ -73,20 +73,27 @@ TEST(Transport, RawFramesArriveIntactAndAreReleased) {
   std::uint32_t state = 12345;
   for (auto& word : *words) word = state = state * 1664525u + 1013904223u;
   const std::weak_ptr<void> alive = words;
-  std::vector<Frame> frames{Frame(words, words->data(), kWords * 4), Frame(),
-                            Frame::copy_of("tail", 4)};
+  std::vector<Frame> frames{Frame(),
+                            Frame(words, words->data(), kWords * 4),
+                            Frame(),
+                            Frame::copy_of("tail", 4),
+                            Frame(words, words->data(), kPieceBytes + 1),
+                            Frame()};
   const std::vector<std::uint32_t> expected = *words;
   words.reset();
   ASSERT_TRUE(pair.client.transport->send(ProcessId("server"), numbered(1), std::move(frames)));
   ASSERT_TRUE(pair.client.transport->send(ProcessId("server"), numbered(2)));
   const Event event = pair.server.next();
   ASSERT_EQ(event.kind, Event::Kind::message);
-  ASSERT_EQ(event.inbound.frames.size(), 3u);
-  ASSERT_EQ(event.inbound.frames[0].size(), kWords * 4);
-  EXPECT_EQ(std::memcmp(event.inbound.frames[0].data(), expected.data(), kWords * 4), 0);
-  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(event.inbound.frames[0].data()) % 8, 0u);
-  EXPECT_EQ(event.inbound.frames[1].size(), 0u);
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>(event.inbound.frames[2].data()), 4), "tail");
+  const auto& got = event.inbound.frames;
+  ASSERT_EQ(got.size(), 6u);
+  for (const std::size_t empty : {0, 2, 5}) EXPECT_EQ(got[empty].size(), 0u);
+  ASSERT_EQ(got[1].size(), kWords * 4);
+  EXPECT_EQ(std::memcmp(got[1].data(), expected.data(), kWords * 4), 0);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(got[1].data()) % 64, 0u);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(got[3].data()), 4), "tail");
+  ASSERT_EQ(got[4].size(), kPieceBytes + 1);
+  EXPECT_EQ(std::memcmp(got[4].data(), expected.data(), kPieceBytes + 1), 0);
   EXPECT_EQ(pair.server.next().inbound.envelope->request(), 2u);
   EXPECT_TRUE(alive.expired()) << "the sender still holds a frame that has arrived";
 }
@@ -276,8 +283,7 @@ TEST(Transport, TakenPortIsNamed) {
   EXPECT_EQ(second.transport->connect("nonsense", kPatience).error().code, Errc::invalid_argument);
 }
 
-// ---- Keys
-// ------------------------------------------------------------------------------------
+// ---- Keys (A-1) ----
 
 TEST(Transport, UnknownKeyGetsNothing) {
   Node server("server");
@@ -328,8 +334,7 @@ TEST(Transport, PlainTextPeerGetsNothing) {
   EXPECT_EQ(server.events(), 0u);
 }
 
-// ---- Protocol
-// --------------------------------------------------------------------------------------
+// ---- Protocol ----
 
 TEST(Transport, OtherProtocolVersionIsRefusedWithAReason) {
   Node server("server");
@@ -375,12 +380,17 @@ TEST(Transport, MalformedMessagesCloseTheLinkAndNothingElse) {
   std::string cut = packed(numbered(1));
   cut.resize(cut.size() - 1);
   std::string not_protobuf = make_head() + std::string("\x04\0\0\0\xff\xff\xff\xff", 8);
-  std::string too_large = packed(numbered(1));
-  set_raw_frames(too_large, 1, 1ULL << 50);
-  std::string endless = packed(numbered(1));
-  set_raw_frames(endless, 0xffffffff, 10);
+  const auto announcing = [](std::initializer_list<std::uint64_t> lengths) {
+    std::string head = packed(numbered(1));
+    append_raw_frames(head, std::vector<std::uint64_t>(lengths));
+    return head;
+  };
+  const std::string too_large = announcing({1ULL << 50});
+  const std::string overflowing = announcing({~0ULL, ~0ULL, 3});
+  std::string endless = announcing({10});
+  endless[7] = '\x7f';  // two thousand million frames
   for (const std::string& bad : {std::string("garbage"), std::string(), cut, not_protobuf,
-                                 too_large, endless, make_head()}) {
+                                 too_large, overflowing, endless, make_head()}) {
     RawDialer dialer(test_keys(), endpoint);
     dialer.send(packed(hello_of("raw")));
     const auto welcome = dialer.receive();
@@ -399,9 +409,7 @@ TEST(Transport, MalformedMessagesCloseTheLinkAndNothingElse) {
     RawDialer dialer(test_keys(), endpoint);
     dialer.send(packed(hello_of("raw")));
     EXPECT_EQ(server.next().kind, Event::Kind::up);
-    std::string head = packed(numbered(1));
-    set_raw_frames(head, 1, 10);
-    dialer.send(head);
+    dialer.send(announcing({10}));
     dialer.send(std::string(size, 'x'));
     EXPECT_EQ(server.next().why.code, Errc::corrupt);
   }
@@ -440,8 +448,7 @@ TEST(Transport, LostMessagesAreNoticed) {
   EXPECT_NE(down.why.message.find("3 sent, 2 received"), std::string::npos) << down.why.message;
 }
 
-// ---- Failure
-// ---------------------------------------------------------------------------------------
+// ---- Failure ----
 
 TEST(Transport, NewIncarnationIsDownThenUp) {
   Node server("server");

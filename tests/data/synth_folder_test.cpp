@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <thread>
 
@@ -25,26 +27,32 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 TEST(SynthFolder, TheSameSeedGivesTheSameBytes) {
   const ScratchFolder scratch;
-  const SyntheticCorpus other{.seed = 4, .samples_per_dataset = 1};
   ASSERT_TRUE(synthesize(kTiny, scratch.path() / "a", 1, {}).has_value());
   ASSERT_TRUE(synthesize(kTiny, scratch.path() / "b", 3, {}).has_value());
-  ASSERT_TRUE(synthesize(other, scratch.path() / "c", 2, {}).has_value());
   const auto a = all_files(scratch.path() / "a"), b = all_files(scratch.path() / "b"),
-             c = all_files(scratch.path() / "c");
+             other = all_files(rendered_corpus());
   EXPECT_GT(a.size(), 170U);
   ASSERT_EQ(a.size(), b.size());
   for (const auto& [path, bytes] : a) {
     ASSERT_TRUE(b.contains(path)) << path;
     EXPECT_TRUE(bytes == b.at(path)) << path;
   }
-  for (const auto& [path, bytes] : c) {
+  int compared = 0;
+  for (const auto& [path, bytes] : other) {
     if (!a.contains(path) || path.ends_with(".png")) continue;
     EXPECT_FALSE(bytes == a.at(path)) << path << " does not depend on the seed";
+    ++compared;
   }
+  EXPECT_GT(compared, 50);
 }
 
 TEST(SynthFolder, AWholeFolderIsKeptAndSomethingElseIsNotTouched) {
   const ScratchFolder scratch;
+  // An earlier run was killed in the middle; and an empty folder is no obstacle.
+  const fs::path left = scratch.path() / "synth-v1-3-1.partial" / "ks";
+  ASSERT_TRUE(make_folder(left).has_value());
+  ASSERT_TRUE(write_file(left / "half", std::string_view("x")).has_value());
+  ASSERT_TRUE(make_folder(scratch.path() / "synth-v1-3-1").has_value());
   std::vector<std::uint64_t> seen;
   std::uint64_t total = 0;
   const auto made = ensure_synthetic(kTiny, scratch.path(), 2, [&](SynthProgress p) {
@@ -59,6 +67,7 @@ TEST(SynthFolder, AWholeFolderIsKeptAndSomethingElseIsNotTouched) {
   EXPECT_TRUE(std::ranges::is_sorted(seen));
   EXPECT_EQ(names_in(scratch.path()),
             (std::vector<std::string>{"synth-v1-3-1", "synth-v1-3-1.lock"}));
+  EXPECT_FALSE(fs::exists(*made / "ks" / "half"));
 
   // Asked again: found, not rendered.
   const auto time = fs::last_write_time(*made / "ks" / "train.json");
@@ -78,18 +87,6 @@ TEST(SynthFolder, AWholeFolderIsKeptAndSomethingElseIsNotTouched) {
   EXPECT_EQ(synthesize(kTiny, mine, 1, {}).error().code, Errc::already_exists);
   EXPECT_EQ(contents(mine / "thesis.txt"), "mine");
   EXPECT_EQ(synthesize(kTiny, mine / "thesis.txt", 1, {}).error().code, Errc::already_exists);
-}
-
-TEST(SynthFolder, WhatAKilledRunLeftIsRemoved) {
-  const ScratchFolder scratch;
-  const fs::path folder = scratch.path() / "corpus";
-  ASSERT_TRUE(make_folder(scratch.path() / "corpus.partial" / "ks").has_value());
-  ASSERT_TRUE(write_file(scratch.path() / "corpus.partial" / "ks" / "half", std::string_view("x")));
-  ASSERT_TRUE(make_folder(folder).has_value());  // an empty folder is no obstacle
-  const Status status = synthesize(kTiny, folder, 2, {});
-  ASSERT_TRUE(status.has_value()) << status.error().message;
-  EXPECT_FALSE(fs::exists(folder / "ks" / "half"));
-  EXPECT_FALSE(fs::exists(scratch.path() / "corpus.partial"));
 }
 
 TEST(SynthFolder, TwoCallersAtOnceRenderOnce) {

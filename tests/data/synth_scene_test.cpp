@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <set>
+#include <sstream>
 
 #include "data/media_encode.h"
 #include "data/scene.h"
@@ -94,6 +96,15 @@ TEST(Scene, SpritesOutsideThePictureAreCutOff) {
   EXPECT_EQ(canvas.pixels()[0], 0);
 }
 
+TEST(Scene, WhatHasNoSizeIsNotDrawn) {
+  Canvas canvas(32, 32);
+  canvas.fill({"", 90, 90, 90}, {"", 90, 90, 90});
+  canvas.draw({.radius = 0.3, .aspect = 0});
+  canvas.draw({.radius = 0});
+  canvas.draw({.radius = std::nan("")});
+  for (const std::uint8_t value : canvas.pixels()) ASSERT_EQ(value, 90);
+}
+
 TEST(SceneSound, TimbresAreLoudAndDiffer) {
   std::vector<std::vector<float>> loops;
   for (std::size_t k = 0; k < kKindCount; ++k) {
@@ -110,6 +121,24 @@ TEST(SceneSound, TimbresAreLoudAndDiffer) {
       const double cosine = dot / (rms(loops[a]) * rms(loops[b]) * kSoundRate);
       EXPECT_LT(std::abs(cosine), 0.3) << a << " and " << b;
     }
+}
+
+TEST(SceneSound, ToneAndHarmonicsHaveTheirFrequencies) {
+  Rng rng{1};
+  Waveform wave(1, rng);
+  constexpr std::array kHarmonics = {1.0, 0.0, 0.5};
+  wave.add_tone([](double) { return Waveform::Tone{200, 0.4}; }, kHarmonics);
+  const auto samples = wave.samples();
+  for (const double hertz : {100.0, 200.0, 400.0, 600.0, 800.0}) {
+    double sine = 0, cosine = 0;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const double angle = 2 * 3.14159265358979 * hertz * double(i) / kSoundRate;
+      sine += samples[i] * std::sin(angle);
+      cosine += samples[i] * std::cos(angle);
+    }
+    const double gain = 2 * std::sqrt(sine * sine + cosine * cosine) / double(samples.size());
+    EXPECT_NEAR(gain, hertz == 200 ? 0.4 : hertz == 600 ? 0.2 : 0, 0.01) << hertz;
+  }
 }
 
 TEST(SceneSound, ALoopSoundsOnlyInItsInterval) {

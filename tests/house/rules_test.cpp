@@ -93,11 +93,11 @@ std::size_t code(const std::string& path, const std::string& line) {
 
 TEST(CodeRules, BannedCalls) {
   for (const char* bad :
-       {"std::this_thread::sleep_for(1s);", "usleep(3);", "  sleep(1);", "std::system(\"ls\");",
-        "if (system(\"ls\") != 0)", "int r = ::system(a);", "auto* f = popen(a, b);",
-        "strcpy(a, b);", "sprintf(a, b);", "int r = std::rand();", "int r = rand();", "srand(3);",
-        "using namespace std;", "std::cerr << a;", "printf(\"a\");", "fprintf(stderr, \"a\");",
-        "thread.detach();"}) {
+       {"std::this_thread::sleep_for(1s);", "usleep(3);", "  sleep(1);", "  system(\"ls\");",
+        "std::system(\"ls\");", "if (system(\"ls\") != 0)", "int r = ::system(a);",
+        "auto* f = popen(a, b);", "strcpy(a, b);", "sprintf(a, b);", "int r = std::rand();",
+        "int r = rand();", "srand(3);", "using namespace std;", "std::cerr << a;", "printf(\"a\");",
+        "fprintf(stderr, \"a\");", "thread.detach();"}) {
     EXPECT_EQ(code("cluster/a.cpp", bad), 1U) << bad;
   }
   for (const char* good :
@@ -205,13 +205,22 @@ TEST(TextRules, NamedFilesExist) {
   EXPECT_EQ(named("#include \"protocol/envelope.pb.h\""), 0U);
 }
 
-TEST(TextRules, EveryTestIsBuilt) {
-  const std::string cmake = "crabcast_tests(data unit LINK x)\n";
-  EXPECT_EQ(check_test_is_built({"tests/data/a_test.cpp", ""}, cmake).size(), 0U);
-  EXPECT_EQ(check_test_is_built({"tests/data/helper.h", ""}, cmake).size(), 0U);
-  EXPECT_EQ(check_test_is_built({"tests/support/main.cpp", ""}, cmake).size(), 0U);
-  EXPECT_EQ(check_test_is_built({"tests/data/a.cpp", ""}, cmake).size(), 1U);
-  EXPECT_EQ(check_test_is_built({"tests/dat/a_test.cpp", ""}, cmake).size(), 1U);
+TEST(TextRules, EveryTestAndBenchmarkIsBuilt) {
+  const auto check = [](const std::string& path) {
+    return check_is_built({path, ""},
+                          "add_library(x support/program.cpp)\ncrabcast_tests(data unit LINK x)\n",
+                          "crabcast_bench(sampler LINK x)\n")
+        .size();
+  };
+  EXPECT_EQ(check("tests/data/a_test.cpp"), 0U);
+  EXPECT_EQ(check("tests/dat/helper.h"), 0U);
+  EXPECT_EQ(check("tests/support/main.cpp"), 0U);
+  EXPECT_EQ(check("tests/support/program.cpp"), 0U);
+  EXPECT_EQ(check("bench/sampler.cpp"), 0U);
+  EXPECT_EQ(check("model/a.cpp"), 0U);
+  EXPECT_EQ(check("tests/dat/a_test.cpp"), 1U);
+  EXPECT_EQ(check("tests/support/other.cpp"), 1U);
+  EXPECT_EQ(check("bench/transport.cpp"), 1U);
 }
 
 }  // namespace

@@ -14,7 +14,6 @@ namespace crabcast::house {
 inline void find_in_lines(const std::string& path, const std::string& text,
                           const std::regex& pattern, const std::string& message,
                           Violations& found) {
-  if (!std::regex_search(text, pattern)) return;
   const auto lines = lines_of(text);
   for (std::size_t i = 0; i < lines.size(); ++i)
     if (std::smatch match; std::regex_search(lines[i], match, pattern))
@@ -53,7 +52,7 @@ inline const std::vector<CodeRule>& code_rules() {
        std::regex(R"(\b(sleep_for|sleep_until|usleep|nanosleep)\b|(^|[^\w.>])sleep\s*\()"),
        "no sleeping: wait for an event or a timer, with a timeout"},
       {is_product,
-       std::regex(R"(\bpopen\s*\(|\bstd::system\s*\(|(^|[;=({!)]|\breturn)\s*(::)?system\s*\()"),
+       std::regex(R"(\bpopen\s*\(|\bstd::system\s*\(|(^|[;=({}!)]|\breturn)\s*(::)?system\s*\()"),
        "no shell: start programs through cluster/child_process.h"},
       {is_product, std::regex(R"(\b(strcpy|strcat|sprintf|vsprintf|gets|strtok)\s*\()"),
        "no unbounded C string calls: use std::string or snprintf"},
@@ -175,17 +174,21 @@ inline Violations check_named_files(const SourceFile& file, const Exists& exists
   return found;
 }
 
-// A .cpp of tests/ that no program is made of: only *_test.cpp is built (cmake/Targets.cmake).
-inline Violations check_test_is_built(const SourceFile& file, const std::string& tests_cmake) {
-  if (!file.path.starts_with("tests/") || !file.path.ends_with(".cpp") ||
-      file.path.starts_with("tests/support/"))
-    return {};
-  if (!file.path.ends_with("_test.cpp"))
-    return {{file.path, 0, "is not built: name it *_test.cpp, or make it a header"}};
-  const std::string folder = file.path.substr(6, file.path.find('/', 6) - 6);
-  if (tests_cmake.find("crabcast_tests(" + folder + " ") == std::string::npos)
-    return {{file.path, 0,
-             "is not built: add crabcast_tests(" + folder + " ...) to tests/CMakeLists.txt"}};
+// A source that no program is made of: tests/FOLDER and bench/NAME.cpp are named in a
+// CMakeLists.txt.
+inline Violations check_is_built(const SourceFile& file, const std::string& tests_cmake,
+                                 const std::string& bench_cmake) {
+  const std::filesystem::path path(file.path);
+  if (path.extension() != ".cpp") return {};
+  const std::string folder = path.parent_path().filename(), name = path.stem();
+  const auto unless = [&](const std::string& cmake, const std::string& line) -> Violations {
+    if (cmake.find(line) != std::string::npos) return {};
+    return {{file.path, 0, "is not built: the CMakeLists.txt has no \"" + line + "\""}};
+  };
+  if (file.path.starts_with("bench/")) return unless(bench_cmake, "crabcast_bench(" + name + " ");
+  if (file.path.starts_with("tests/support/"))
+    return name == "main" ? Violations{} : unless(tests_cmake, "support/" + name + ".cpp");
+  if (file.path.starts_with("tests/")) return unless(tests_cmake, "crabcast_tests(" + folder + " ");
   return {};
 }
 

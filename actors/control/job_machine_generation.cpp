@@ -1,0 +1,279 @@
+// Generations of a job: when one opens, who is in it, and what ends it.
+#include <algorithm>
+
+#include "actors/control/job_machine.h"
+
+namespace crabcast::actors {
+namespace {
+
+constexpr std::string_view kWaitingForOthers[] = {"reduce", "wait for commit", "form"};
+constexpr std::string_view kWaitingForBatch = "wait for batch";
+// All members wait for one another so often without a commit between: then they start anew.
+constexpr std::uint32_t kStandstillsBeforeRestart = 3;
+
+bool waits_for_others(const std::string& doing) {
+  return std::any_of(std::begin(kWaitingForOthers), std::end(kWaitingForOthers),
+                     [&](std::string_view wait) { return doing.find(wait) != std::string::npos; });
+}
+
+}  // namespace
+
+// ---- who is there -----------------------------------------------------------------------------
+
+std::vector<std::string> JobMachine::eligible_workers() const {
+  std::vector<std::string> roles;
+  for (const auto& [role, member] : members_)
+    if (member.slot.kind() == pb::ROLE_WORKER && member.registered) roles.push_back(role);
+  // worker-2 before worker-10
+  std::sort(roles.begin(), roles.end(), [](const auto& a, const auto& b) {
+    return a.size() != b.size() ? a.size() < b.size() : a < b;
+  });
+  if (roles.size() > spec_.train.lanes) roles.resize(spec_.train.lanes);
+  return roles;
+}
+
+std::vector<std::string> JobMachine::in_generation() const {
+  auto roles = eligible_workers();
+  std::erase_if(roles, [&](const auto& role) { return !members_.at(role).in_generation; });
+  return roles;
+}
+
+bool JobMachine::state_lives() const {
+  const auto workers = eligible_workers();
+  return std::any_of(workers.begin(), workers.end(),
+                     [&](const auto& role) { return members_.at(role).holds == last_commit_; });
+}
+
+bool JobMachine::more_workers_expected() const {
+  return std::any_of(members_.begin(), members_.end(), [](const auto& entry) {
+    const Member& member = entry.second;
+    return member.slot.kind() == pb::ROLE_WORKER && !member.registered &&
+           (member.process_up || member.restart_at);
+  });
+}
+
+std::size_t JobMachine::left(pb::RoleKind kind) const {
+  return static_cast<std::size_t>(
+      std::count_if(members_.begin(), members_.end(), [&](const auto& entry) {
+        const Member& member = entry.second;
+        return member.slot.kind() == kind && (member.process_up || member.restart_at);
+      }));
+}
+
+// ---- a generation opens -----------------------------------------------------------------------
+
+void JobMachine::open_generation_when_possible(TimePoint now) {
+  // A commit that is being written decides first which step the generation begins with.
+  if (phase_ != Phase::gathering || committing_) return;
+  const auto total = total_steps();
+  const bool enough = eligible_workers().size() >= spec_.resources.workers_min && total;
+  const bool lives = state_lives();
+  if (stop_asked_ && !(enough && lives)) return save_and_stop(now);
+  if (!enough) return;
+  if (lives) {
+    if (last_commit_ >= *total)  // nothing left to train; somebody still holds the result
+      enter_finishing(now);
+    else
+      open_generation("peer", now);
+    return;
+  }
+  // Nobody holds the state: worth waiting a while for those that are still starting.
+  const bool patience_over = first_worker_at_ && now - *first_worker_at_ >= timeouts_.gather;
+  if (more_workers_expected() && !patience_over) return;
+  if (!saving_.empty()) return;  // it may become the newest checkpoint
+  if (last_commit_ == 0) {
+    if (!restart_trained(now)) open_generation("fresh", now);
+    return;
+  }
+  phase_ = Phase::finding;
+  actions_.push_back(FindCheckpoint{});
+}
+
+void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now) {
+  if (phase_ != Phase::finding) return;
+  phase_ = Phase::gathering;
+  if (state_lives()) return open_generation_when_possible(now);  // somebody came back meanwhile
+  const std::uint64_t step = checkpoint.value_or(0);
+  // Newer ones did not verify.
+  checkpoints_.erase(checkpoints_.upper_bound(step), checkpoints_.end());
+  std::erase_if(to_evaluate_, [&](const auto id) { return id > step; });
+  if (step != last_commit_) {
+    event(pb::SEVERITY_WARNING, "rewind", job_,
+          "no worker holds the state after step " + std::to_string(last_commit_) +
+              "; training goes on after step " + std::to_string(step) +
+              (checkpoint ? ", from its checkpoint" : ": no checkpoint verifies"));
+    actions_.push_back(RewindLedger{step});
+    last_commit_ = step;
+    last_commit_generation_ = 0;  // nobody waits for the verdict of that one
+  }
+  if (eligible_workers().size() < spec_.resources.workers_min) return;  // lost meanwhile
+  if (last_commit_ >= total_steps().value_or(UINT64_MAX))
+    enter_finishing(now);
+  else if (checkpoint)
+    open_generation("checkpoint", now);
+  else if (!restart_trained(now))
+    open_generation("fresh", now);
+  refresh_status();
+}
+
+// Everybody is to begin afresh, which a process that has trained cannot. Returns whether there was
+// one: then the generation has to wait for its successor.
+bool JobMachine::restart_trained(TimePoint now) {
+  bool any = false;
+  for (const auto& role : eligible_workers()) {
+    const Member& member = members_.at(role);
+    if (!member.registered || !member.trained) continue;
+    any = true;
+    lose_member(role, "its state is void, and there is no checkpoint to replace it", false, now);
+  }
+  return any;
+}
+
+void JobMachine::open_generation(const std::string& source, TimePoint now) {
+  const auto workers = eligible_workers();
+  ++generation_;
+  first_step_ = last_commit_ + 1;
+  phase_ = Phase::forming;
+  forming_since_ = now;
+  final_save_at_.reset();
+
+  pb::Generation generation;
+  generation.set_number(generation_);
+  generation.set_first_step(first_step_);
+  generation.set_steps(*total_steps());
+  generation.set_state_source(source);
+  generation.set_reason(generation_reason_);
+  if (source == "checkpoint") generation.set_source_checkpoint(last_commit_);
+  const auto lanes = spec_.train.lanes;
+  std::uint32_t first_lane = 0;
+  for (std::uint32_t rank = 0; rank < workers.size(); ++rank) {
+    Member& member = members_.at(workers[rank]);
+    member.in_generation = true;
+    member.ready = false;
+    member.step_ready.reset();
+    member.last_progress = now;
+    auto& entry = *generation.add_members();
+    entry.set_role(workers[rank]);
+    entry.set_rank(rank);
+    entry.set_collective_endpoint(member.registration.collective_endpoint());
+    entry.set_bulk_endpoint(member.registration.bulk_endpoint());
+    const auto count = lanes / workers.size() + (rank < lanes % workers.size() ? 1 : 0);
+    entry.set_first_lane(first_lane);
+    entry.set_lanes(static_cast<std::uint32_t>(count));
+    first_lane += static_cast<std::uint32_t>(count);
+    entry.set_needs_state(member.holds != last_commit_);
+    if (source == "peer" && member.holds == last_commit_ && generation.source_role().empty())
+      generation.set_source_role(workers[rank]);
+  }
+  for (const auto& [role, member] : members_) {
+    if (member.slot.kind() != pb::ROLE_LOADER || !member.registered) continue;
+    auto& loader = *generation.add_loaders();
+    loader.set_role(role);
+    loader.set_bulk_endpoint(member.registration.bulk_endpoint());
+  }
+  for (auto& incident : incidents_)
+    if (incident.members_changed && !incident.opened) incident.opened = now;
+  event(pb::SEVERITY_INFO, "generation", job_,
+        "generation " + std::to_string(generation_) + ": " + std::to_string(workers.size()) +
+            (workers.size() == 1 ? " worker" : " workers") + " from step " +
+            std::to_string(first_step_) + " (" + generation_reason_ + ")");
+  for (const auto& role : workers) send(role, generation);
+  refresh_status();
+}
+
+void JobMachine::drop_generation() {
+  if (phase_ == Phase::leaving) return;
+  for (auto& [role, member] : members_) {
+    member.in_generation = false;
+    member.ready = false;
+    member.step_ready.reset();
+  }
+  regroup_ = false;
+  regroup_at_.reset();
+  phase_ = Phase::gathering;
+}
+
+void JobMachine::on_generation_ready(const std::string& role, const pb::GenerationReady& ready,
+                                     TimePoint now) {
+  auto found = members_.find(role);
+  if (found == members_.end() || ready.generation() != generation_ || phase_ != Phase::forming)
+    return;
+  Member& member = found->second;
+  if (!member.in_generation) return;
+  member.ready = true;
+  member.holds = ready.state_step();
+  member.trained = member.trained || ready.state_step() > 0;
+  member.load_seconds = ready.load_seconds();
+  member.last_progress = now;
+  const auto roles = in_generation();
+  if (!std::all_of(roles.begin(), roles.end(), [&](const auto& r) { return members_.at(r).ready; }))
+    return;
+  phase_ = Phase::running;
+  if (!stop_asked_) status_.set_state(pb::JOB_RUNNING);
+  for (const auto& r : roles) members_.at(r).last_progress = now;  // those that were ready first
+  for (auto& incident : incidents_)
+    if (incident.opened && !incident.formed) incident.formed = now;
+  commit_when_all_ready(now);
+  refresh_status();
+}
+
+// ---- what ends one ----------------------------------------------------------------------------
+
+void JobMachine::check_forming(TimePoint now) {
+  if (phase_ != Phase::forming || now - forming_since_ <= timeouts_.form) return;
+  // Who joins copies the state of one that holds it, so the latter comes first.
+  std::string late;
+  for (const auto& role : in_generation()) {
+    const Member& member = members_.at(role);
+    if (member.ready) continue;
+    if (late.empty() || member.holds == last_commit_) late = role;
+    if (member.holds == last_commit_) break;
+  }
+  if (late.empty()) return;
+  lose_member(late, "was not ready for generation " + std::to_string(generation_) + " in time",
+              false, now, forming_since_);
+}
+
+void JobMachine::check_hang(TimePoint now) {
+  if (phase_ != Phase::running || committing_ || stops_here()) return;
+  const auto limit = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(spec_.failure.hang_after_seconds));
+  const auto roles = in_generation();
+  const auto stands = [&](const std::string& role) {
+    return now - members_.at(role).last_progress > limit;
+  };
+  for (const auto& role : roles) {
+    const Member& member = members_.at(role);
+    if (!stands(role) || member.step_ready || waits_for_others(member.doing)) continue;
+    if (member.doing.find(kWaitingForBatch) == std::string::npos) {
+      lose_member(role, "made no progress for longer than failure.hang_after", false, now,
+                  member.last_progress);
+      return;
+    }
+    if (blame_loader(member.last_progress, now)) return;
+  }
+  if (roles.empty() || !std::all_of(roles.begin(), roles.end(), stands)) return;
+  generation_reason_ = "all members waited for one another";
+  event(pb::SEVERITY_WARNING, "standstill", job_, generation_reason_);
+  drop_generation();
+  for (const auto& role : roles)
+    if (++members_.at(role).faults >= kStandstillsBeforeRestart)
+      lose_member(role, "waited with all the others, again and again", false, now);
+}
+
+// A loader owes a batch: the one that has stood still for the longest. The workers wait for its
+// successor with new patience.
+bool JobMachine::blame_loader(TimePoint waits_since, TimePoint now) {
+  std::string culprit;
+  for (const auto& [role, loader] : members_) {
+    if (loader.slot.kind() != pb::ROLE_LOADER || !loader.registered) continue;
+    if (culprit.empty() || loader.last_progress < members_.at(culprit).last_progress)
+      culprit = role;
+  }
+  if (culprit.empty()) return false;
+  for (const auto& role : in_generation()) members_.at(role).last_progress = now;
+  lose_member(culprit, "gave no batch for longer than failure.hang_after", false, now, waits_since);
+  return true;
+}
+
+}  // namespace crabcast::actors

@@ -1,0 +1,42 @@
+// A projection: frozen weight, optional bias, optional adapter.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/adapter.h"
+#include "model/weights.h"
+
+namespace crabcast::model {
+
+// What one forward pass wants from the adapters, and what it reports about them.
+struct Pass {
+  double dropout = 0;                    // 0 outside of training
+  std::uint64_t key = 0;                 // of (seed, step, lane)
+  std::vector<bool>* touched = nullptr;  // set for each module whose adapter took part
+};
+
+struct Linear {
+  at::Tensor weight_OI;
+  at::Tensor bias_O;                       // may be undefined
+  const ModuleAdapter* adapter = nullptr;  // owned by an AdapterSet that outlives the layer
+};
+
+enum class Bias { yes, no };
+
+// The tensors MODULE.weight and MODULE.bias, and MODULE's adapter if it has one.
+// Throws std::out_of_range for a name that the map lacks.
+Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const std::string& module,
+                   Bias bias);
+
+// x_TI -> y_TO
+at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass);
+
+// down(silu(gate(x)) * up(x))
+at::Tensor swiglu(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x_TD,
+                  const Pass& pass);
+
+}  // namespace crabcast::model

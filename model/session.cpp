@@ -1,0 +1,312 @@
+#include "model/session.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "model/adamw.h"
+#include "model/adapter.h"
+#include "model/packing.h"
+#include "model/random.h"
+#include "model/state.h"
+#include "model/thinker.h"
+#include "protocol/clock.h"
+#include "protocol/format.h"
+
+namespace crabcast::model {
+namespace {
+
+// Runs `body`, which returns a Result, and turns what LibTorch throws into an Error.
+template <class Body>
+auto guarded(const char* doing, Body&& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const c10::OutOfMemoryError& e) {
+    return fail(Errc::resource_exhausted, std::string(doing) +
+                                              ": out of memory: " + e.what_without_backtrace() +
+                                              ". Use fewer samples a lane or a smaller rank");
+  } catch (const c10::AcceleratorError& e) {
+    return fail(Errc::device_error, std::string(doing) + ": " + e.what_without_backtrace());
+  } catch (const c10::Error& e) {
+    return fail(Errc::internal, std::string(doing) + ": " + e.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::resource_exhausted, std::string(doing) + ": out of memory");
+  } catch (const std::exception& e) {
+    return fail(Errc::internal, std::string(doing) + ": " + e.what());
+  }
+}
+
+// A promise that the caller must keep; breaking it would train on garbage, so the process ends.
+void require(bool kept, const char* promise) {
+  if (kept) return;
+  std::fprintf(stderr, "crabcast: broken promise: %s\n", promise);
+  std::abort();
+}
+
+Status check_range(const char* field, double value, double low, double high, bool high_included) {
+  if (std::isfinite(value) && value >= low && (high_included ? value <= high : value < high))
+    return {};
+  return fail(Errc::invalid_argument, std::string(field) + " is " + exact_number(value) +
+                                          "; it must be from " + exact_number(low) +
+                                          (high_included ? " to " : " up to but without ") +
+                                          exact_number(high));
+}
+
+Status check_options(const SessionOptions& options) {
+  constexpr double kMaxRank = 4096, kMaxHeads = 64, kMaxThreads = 1024, kAny = 1e12;
+  const AdapterSpec& adapter = options.model.adapter;
+  const OptimizerSpec& optimizer = options.optimizer;
+  CRABCAST_TRY(check_range("model.adapter.rank", adapter.rank, 1, kMaxRank, true));
+  CRABCAST_TRY(check_range("model.adapter.heads", adapter.heads, 1, kMaxHeads, true));
+  CRABCAST_TRY(check_range("model.adapter.alpha", adapter.alpha, 0, kAny, true));
+  CRABCAST_TRY(check_range("model.adapter.dropout", adapter.dropout, 0, 1, false));
+  CRABCAST_TRY(check_range("train.optimizer.lr", optimizer.lr, 0, kAny, true));
+  CRABCAST_TRY(check_range("train.optimizer.weight_decay", optimizer.weight_decay, 0, kAny, true));
+  CRABCAST_TRY(check_range("train.optimizer.warmup", optimizer.warmup, 0, 1, true));
+  CRABCAST_TRY(check_range("train.optimizer.clip_norm", optimizer.clip_norm, 0, kAny, true));
+  CRABCAST_TRY(check_range("train.optimizer.beta1", optimizer.beta1, 0, 1, false));
+  CRABCAST_TRY(check_range("train.optimizer.beta2", optimizer.beta2, 0, 1, false));
+  CRABCAST_TRY(check_range("train.optimizer.epsilon", optimizer.epsilon, 0, 1, true));
+  CRABCAST_TRY(check_range("threads", options.threads, 1, kMaxThreads, true));
+  if (options.steps == 0) return fail(Errc::invalid_argument, "steps is 0; it must be at least 1");
+  return {};
+}
+
+Result<at::Device> find_device(const std::string& name) {
+  if (name == "cpu") return at::Device(at::kCPU);
+  constexpr std::string_view kCuda = "cuda:";
+  const auto index = name.starts_with(kCuda) ? parse_whole(name.substr(kCuda.size()))
+                                             : std::optional<std::uint64_t>();
+  if (!index || *index > 127)
+    return fail(Errc::invalid_argument,
+                "device is \"" + excerpt(name) + "\"; it must be \"cpu\" or \"cuda:0\"");
+  if (!at::hasCUDA())
+    return fail(Errc::unsupported, "device is " + name +
+                                       ", but this build or machine has no CUDA device; use the "
+                                       "preset cuda on a machine with a GPU, or the device cpu");
+  const auto count = static_cast<std::uint64_t>(at::detail::getCUDAHooks().deviceCount());
+  if (*index >= count)
+    return fail(Errc::unsupported, "device is " + name + ", but this machine has " +
+                                       std::to_string(count) + " CUDA devices");
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(*index));
+}
+
+class LocalSession final : public Session {
+ public:
+  LocalSession(const SessionOptions& options, BaseFrontEnd front_end, std::string base_hash,
+               const ThinkerConfig& config, const WeightMap& weights, at::Device device,
+               at::ScalarType type)
+      : options_(options),
+        front_end_(std::move(front_end)),
+        base_hash_(std::move(base_hash)),
+        device_(device),
+        type_(type),
+        adapters_(adapter_modules(config, options.model.adapter.scope), options.model.adapter,
+                  options.seed, device),
+        thinker_(make_thinker(config, weights, &adapters_)),
+        optimizer_(options.optimizer, adapters_.offsets(), adapters_.values().options()) {}
+
+  [[nodiscard]] const std::string& base_hash() const override { return base_hash_; }
+  [[nodiscard]] std::int64_t parameters() const override { return adapters_.elements(); }
+  [[nodiscard]] std::size_t parameter_tensors() const override {
+    return adapters_.parameters().size();
+  }
+  [[nodiscard]] const std::vector<std::int64_t>& parameter_offsets() const override {
+    return adapters_.offsets();
+  }
+  [[nodiscard]] const BaseFrontEnd& front_end() const override { return front_end_; }
+
+  Result<LaneResult> lane_gradient(const ModelInput& input, std::uint64_t step,
+                                   std::uint32_t lane) override {
+    use_threads();
+    return guarded("forward and backward pass", [&] { return run_lane(input, step, lane); });
+  }
+
+  Result<std::vector<SampleLoss>> evaluate_loss(const ModelInput& input) override {
+    use_threads();
+    return guarded("loss", [&]() -> Result<std::vector<SampleLoss>> {
+      const at::NoGradGuard no_grad;
+      auto packed = pack_input(thinker_.config, input, device_, type_);
+      CRABCAST_TRY(packed);
+      if (packed->targets.numel() == 0) return sum_by_sample(*packed, at::empty({0}));
+      return sum_by_sample(*packed, token_losses(thinker_, *packed, {}));
+    });
+  }
+
+  [[nodiscard]] double gradient_norm(const at::Tensor& gradient, double tokens) const override {
+    check_gradient(gradient);
+    const float* data = gradient.const_data_ptr<float>();
+    const auto& offsets = adapters_.offsets();
+    double sum = 0;
+    for (std::size_t i = 0; i + 1 < offsets.size(); ++i)
+      sum += sum_of_squares(data + offsets[i], offsets[i + 1] - offsets[i]);
+    return std::sqrt(sum) / tokens;
+  }
+
+  double apply_update(const at::Tensor& gradient, double tokens, const std::vector<bool>& touched,
+                      std::uint64_t step) override {
+    use_threads();
+    check_gradient(gradient);
+    require(touched.size() == parameter_tensors(), "one flag for each parameter tensor");
+    require(tokens > 0, "an update is for at least one token");
+    const at::NoGradGuard no_grad;
+    const double rate = learning_rate(step);
+    const double limit = options_.optimizer.clip_norm;
+    const double clip = limit > 0 ? clip_factor(gradient_norm(gradient, tokens), limit) : 1.0;
+    optimizer_.step(adapters_.values(), gradient.to(device_), clip / tokens, touched, rate);
+    return rate;
+  }
+
+  [[nodiscard]] double learning_rate(std::uint64_t step) const override {
+    return model::learning_rate(options_.optimizer, step, options_.steps);
+  }
+  void set_schedule_steps(std::uint64_t steps) override {
+    options_.steps = std::max<std::uint64_t>(steps, 1);
+  }
+
+  [[nodiscard]] std::uint64_t parameter_checksum() const override {
+    const at::Tensor host = adapters_.values().cpu();
+    return XXH3_64bits(host.const_data_ptr(), host.nbytes());
+  }
+
+  [[nodiscard]] std::vector<NamedTensor> state() const override {
+    return export_state(adapters_, optimizer_);
+  }
+
+  Status load_state(const std::vector<NamedTensor>& tensors, bool adapter_only) override {
+    return guarded("load_state",
+                   [&] { return import_state(tensors, adapter_only, adapters_, optimizer_); });
+  }
+
+  Result<std::vector<std::vector<TokenId>>> generate(const ModelInput& input,
+                                                     const GenerationOptions& options) override {
+    use_threads();
+    return guarded("generation", [&]() -> Result<std::vector<std::vector<TokenId>>> {
+      if (options.max_new_tokens < 1)
+        return fail(Errc::invalid_argument, "max_new_tokens is " +
+                                                std::to_string(options.max_new_tokens) +
+                                                "; it must be at least 1");
+      const at::NoGradGuard no_grad;
+      auto packed = pack_input(thinker_.config, input, device_, type_);
+      CRABCAST_TRY(packed);
+      return generate_greedily(thinker_, *packed, options.max_new_tokens);
+    });
+  }
+
+ private:
+  // The number belongs to the calling thread (OpenMP), so each call sets it.
+  void use_threads() const {
+    if (at::get_num_threads() != options_.threads) at::set_num_threads(options_.threads);
+  }
+
+  void check_gradient(const at::Tensor& gradient) const {
+    require(gradient.defined() && gradient.device().is_cpu() && gradient.is_contiguous() &&
+                gradient.scalar_type() == at::kFloat && gradient.dim() == 1 &&
+                gradient.numel() == parameters(),
+            "a gradient is a flat float32 host tensor with one element for each parameter");
+  }
+
+  // Eight sums of every eighth element: a fixed order that the compiler can vectorize.
+  static double sum_of_squares(const float* data, std::int64_t count) {
+    std::array<double, 8> sums{};
+    std::int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+      for (std::size_t k = 0; k < 8; ++k) {
+        const auto value = static_cast<double>(data[i + static_cast<std::int64_t>(k)]);
+        sums[k] += value * value;
+      }
+    for (; i < count; ++i) sums[0] += static_cast<double>(data[i]) * static_cast<double>(data[i]);
+    double sum = 0;
+    for (const double part : sums) sum += part;
+    return sum;
+  }
+
+  static std::vector<SampleLoss> sum_by_sample(const PackedInput& packed,
+                                               const at::Tensor& losses_N) {
+    const at::Tensor host = losses_N.detach().to(at::kCPU, at::kFloat).contiguous();
+    const float* loss = host.const_data_ptr<float>();
+    std::vector<SampleLoss> samples;
+    for (const std::int64_t count : packed.target_counts) {
+      SampleLoss sample{0, count};
+      for (std::int64_t i = 0; i < count; ++i) sample.loss_sum += static_cast<double>(*loss++);
+      samples.push_back(sample);
+    }
+    return samples;
+  }
+
+  Result<LaneResult> run_lane(const ModelInput& input, std::uint64_t step, std::uint32_t lane) {
+    auto packed = pack_input(thinker_.config, input, device_, type_);
+    CRABCAST_TRY(packed);
+    std::vector<bool> modules(adapters_.modules().size(), false);
+    Pass pass;
+    pass.dropout = options_.model.adapter.dropout;
+    pass.key =
+        combine_key(combine_key(combine_key(options_.seed, name_key("dropout")), step), lane);
+    pass.touched = &modules;
+
+    LaneResult result;
+    if (packed->targets.numel() == 0) {  // nothing to learn from: no gradient anywhere
+      result.samples = sum_by_sample(*packed, at::empty({0}));
+      result.gradient = at::zeros({parameters()});
+      result.touched.assign(parameter_tensors(), false);
+      return result;
+    }
+    const at::AutoGradMode with_gradient(true);
+    adapters_.begin_gradient();
+    const TimePoint begin = Clock::now();
+    const at::Tensor losses_N = token_losses(thinker_, *packed, pass);
+    result.samples = sum_by_sample(*packed, losses_N);
+    const TimePoint middle = Clock::now();
+    torch::autograd::backward({losses_N.sum()});
+    result.gradient = adapters_.end_gradient().cpu();
+    result.forward_seconds = seconds(middle - begin);
+    result.backward_seconds = seconds(Clock::now() - middle);
+    for (const Parameter& parameter : adapters_.parameters())
+      result.touched.push_back(modules[parameter.module]);
+    return result;
+  }
+
+  SessionOptions options_;
+  const BaseFrontEnd front_end_;
+  const std::string base_hash_;
+  const at::Device device_;
+  const at::ScalarType type_;
+  AdapterSet adapters_;
+  const Thinker thinker_;
+  AdamW optimizer_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options) {
+  return guarded("opening a session", [&]() -> Result<std::unique_ptr<Session>> {
+    CRABCAST_TRY(check_options(options));
+    auto front_end = load_front_end(options.model.base);
+    CRABCAST_TRY(front_end);
+    auto device = find_device(options.device);
+    CRABCAST_TRY(device);
+    at::set_num_threads(options.threads);
+
+    const ThinkerConfig config = nano();
+    WeightMap weights = make_nano_weights();
+    auto hash = hash_base(config, weights);
+    CRABCAST_TRY(hash);
+    const at::ScalarType type =
+        options.precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
+    for (auto& [name, tensor] : weights) tensor = tensor.to(*device, type);
+    return std::make_unique<LocalSession>(options, std::move(*front_end), std::move(*hash), config,
+                                          weights, *device, type);
+  });
+}
+
+}  // namespace crabcast::model

@@ -1,0 +1,26 @@
+// A session's state by name: what a checkpoint or a joining peer needs.
+//
+//     adapter/NAME                 float32, the parameter's shape
+//     optimizer/NAME.exp_avg       float32, the parameter's shape
+//     optimizer/NAME.exp_avg_sq    float32, the parameter's shape
+//     optimizer/NAME.step          int64 [1]
+#pragma once
+
+#include <vector>
+
+#include "model/adamw.h"
+#include "model/adapter.h"
+#include "model/session.h"
+
+namespace crabcast::model {
+
+// Copies, contiguous, on the host.
+std::vector<NamedTensor> export_state(const AdapterSet& adapters, const AdamW& optimizer);
+
+// All or nothing: with any mistake nothing is changed, and the error (corrupt) names every tensor
+// that is missing, surplus, given twice or misshapen. With `adapter_only` optimizer tensors are
+// neither needed nor read.
+Status import_state(const std::vector<NamedTensor>& tensors, bool adapter_only,
+                    AdapterSet& adapters, AdamW& optimizer);
+
+}  // namespace crabcast::model

@@ -1,0 +1,80 @@
+#include "model/weights.h"
+
+#include <ATen/ATen.h>
+#include <xxhash.h>
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include "model/random.h"
+
+namespace crabcast::model {
+namespace {
+
+// Changing a number here makes another base: raise the version, so that the hash cannot mislead.
+constexpr std::string_view kNanoName = "crabcast/nano/1";
+constexpr double kEmbeddingStd = 1.0;
+constexpr double kHeadStd = 0.1;
+// Branches add little to the residual stream, so that a token stays readable to the last layer and
+// the adapter, not the random base, decides what is written into it.
+constexpr double kBranchGain = 0.3;
+constexpr double kBiasStd = 0.02;
+
+// Standard deviation of a weight by its name; 0 = a norm's weight, which is 1.
+double nano_std(const WeightShape& weight) {
+  const std::string_view name = weight.name;
+  const auto ends = [&](std::string_view suffix) { return name.ends_with(suffix); };
+  if (ends("embed_tokens.weight") || ends("audio_bos_eos_token.weight")) return kEmbeddingStd;
+  if (ends("lm_head.weight")) return kHeadStd;
+  if (ends(".bias")) return kBiasStd;
+  if (weight.shape.size() == 1) return 0;
+  std::int64_t fan_in = 1;
+  for (std::size_t i = 1; i < weight.shape.size(); ++i) fan_in *= weight.shape[i];
+  const bool branch = ends("o_proj.weight") || ends("down_proj.weight") ||
+                      ends("out_proj.weight") || ends("attn.proj.weight") || ends("fc2.weight");
+  return (branch ? kBranchGain : 1.0) / std::sqrt(static_cast<double>(fan_in));
+}
+
+}  // namespace
+
+WeightMap make_nano_weights() {
+  WeightMap weights;
+  const std::uint64_t base_key = name_key(kNanoName);
+  for (const WeightShape& weight : weight_shapes(nano())) {
+    at::Tensor tensor = at::ones(weight.shape, at::kFloat);
+    // A uniform distribution of standard deviation s reaches to s * sqrt(3).
+    if (const double std = nano_std(weight); std > 0)
+      fill_uniform(tensor, combine_key(base_key, name_key(weight.name)), std * std::sqrt(3.0));
+    weights.emplace(weight.name, std::move(tensor));
+  }
+  return weights;
+}
+
+Result<std::string> hash_base(const ThinkerConfig& config, const WeightMap& weights) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
+  if (!state || XXH3_128bits_reset(state.get()) != XXH_OK)
+    return fail(Errc::resource_exhausted, "no memory for a hash state");
+  for (const WeightShape& weight : weight_shapes(config)) {
+    const auto found = weights.find(weight.name);
+    if (found == weights.end()) return fail(Errc::corrupt, "the base has no tensor " + weight.name);
+    if (found->second.sizes() != at::IntArrayRef(weight.shape))
+      return fail(Errc::corrupt, "the base's tensor " + weight.name + " has another shape");
+    const at::Tensor host = found->second.cpu().contiguous();
+    // The terminating zero and the rank keep neighbouring fields apart.
+    const auto rank = static_cast<std::int64_t>(weight.shape.size());
+    XXH3_128bits_update(state.get(), weight.name.c_str(), weight.name.size() + 1);
+    XXH3_128bits_update(state.get(), &rank, sizeof rank);
+    XXH3_128bits_update(state.get(), weight.shape.data(),
+                        weight.shape.size() * sizeof(std::int64_t));
+    XXH3_128bits_update(state.get(), host.const_data_ptr(), host.nbytes());
+  }
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  char hex[33];
+  std::snprintf(hex, sizeof hex, "%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+                static_cast<unsigned long long>(hash.low64));
+  return std::string(hex);
+}
+
+}  // namespace crabcast::model
