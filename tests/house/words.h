@@ -49,7 +49,8 @@ struct CodeRule {
 inline const std::vector<CodeRule>& code_rules() {
   static const std::vector<CodeRule> rules = {
       {is_product,
-       std::regex(R"(\b(sleep_for|sleep_until|usleep|nanosleep)\b|(^|[^\w.>])sleep\s*\()"),
+       std::regex(
+           R"(\b(sleep_for|sleep_until|usleep|nanosleep)\b|(^|\W)::sleep\s*\(|\bsleep\s*\(\s*\d)"),
        "no sleeping: wait for an event or a timer, with a timeout"},
       {is_product,
        std::regex(R"(\bpopen\s*\(|\bstd::system\s*\(|(^|[;=({}!)]|\breturn)\s*(::)?system\s*\()"),
@@ -87,6 +88,28 @@ inline const std::vector<CodeRule>& code_rules() {
   return rules;
 }
 
+// Lines that may break a rule of this table, and why. A stale entry fails a test.
+struct Exemption {
+  std::string path;
+  std::string word;
+  std::string reason;
+};
+inline const std::vector<Exemption>& exemptions() {
+  static const std::vector<Exemption> all = {
+      {"cluster/nccl/nccl_collective.cpp", "sleep_for",
+       "NCCL has nothing to wait on: ncclCommGetAsyncError can only be asked again"},
+  };
+  return all;
+}
+
+inline bool is_exempt(const Violation& violation) {
+  return std::any_of(exemptions().begin(), exemptions().end(), [&](const Exemption& exemption) {
+    return violation.path == exemption.path &&
+           violation.message.find(exemption.word) != std::string::npos;
+  });
+}
+
+// All hits, the exempt ones too.
 inline Violations check_code(const SourceFile& file) {
   Violations found;
   if (!is_cpp(file.path)) return found;
