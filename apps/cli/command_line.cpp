@@ -22,7 +22,6 @@ class HelpFormatter : public CLI::Formatter {
   HelpFormatter() {
     label("Positionals", "Arguments");
     label("SUBCOMMAND", "VERB");
-    label("REQUIRED", "(required)");
     column_width(kHelpColumn);
   }
   std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
@@ -30,7 +29,10 @@ class HelpFormatter : public CLI::Formatter {
                          : CLI::Formatter::make_option_name(option, is_positional);
   }
   std::string make_option_opts(const CLI::Option* option) const override {
-    return option->get_positional() ? "" : CLI::Formatter::make_option_opts(option);
+    if (option->get_positional() || option->get_type_size() == 0) return "";
+    const std::string standard = option->get_default_str();
+    return " " + option->get_type_name() + (standard.empty() ? "" : "=" + standard) +
+           (option->get_required() ? " (required)" : "");
   }
 };
 
@@ -118,7 +120,7 @@ CommandLine::CommandLine()
 CLI::App* CommandLine::verb(CLI::App& parent, const std::string& name,
                             const std::string& description, const std::string& examples,
                             std::function<Exit()> action) {
-  CLI::App* added = parent.add_subcommand(name, description);
+  CLI::App* added = parent.add_subcommand(name, description)->group("Verbs");
   if (!examples.empty()) added->footer("Example:\n" + examples);
   if (action)
     added->callback([this, action = std::move(action)] { action_ = action; });
@@ -268,8 +270,8 @@ void CommandLine::add_store_verbs() {
 void CommandLine::add_data_verbs() {
   auto* data = verb(app_, "data", "Make and look at corpora",
                     "  crabcast data synth --help\n  crabcast data inspect --help", {});
-  data->add_subcommand("synth", "Render a synthetic corpus in AV-UIE layout");
-  data->add_subcommand("inspect", "Check a corpus and show what is in it");
+  data->add_subcommand("synth", "Render a synthetic corpus in AV-UIE layout")->group("Verbs");
+  data->add_subcommand("inspect", "Check a corpus and show what is in it")->group("Verbs");
 }
 
 void CommandLine::add_cluster_verbs() {
@@ -362,7 +364,8 @@ Exit CommandLine::usage_error(const std::string& message, const CLI::App& at) co
   if (common_.json)
     print_json({{"error",
                  {{"code", "usage"}, {"message", text}, {"exit", static_cast<int>(Exit::usage)}}}});
-  std::fprintf(stderr, "crabcast: %s; see %s --help\n", text.c_str(), full_name(at).c_str());
+  std::fprintf(stderr, "crabcast: %s%s %s --help\n", text.c_str(),
+               text.ends_with("?") ? " See" : "; see", full_name(at).c_str());
   return Exit::usage;
 }
 
@@ -408,7 +411,9 @@ Exit CommandLine::run(const std::vector<std::string>& arguments) {
     return show_version(common_.json);
   } catch (const CLI::RequiredError& error) {
     if (visible_children(*words.at).empty()) return usage_error(error.what(), *words.at);
-    std::fprintf(stderr, "%s", words.at->help(full_name(*words.at)).c_str());
+    const CLI::App* above = words.at->get_parent();
+    const std::string help = words.at->help(above == nullptr ? "" : full_name(*above));
+    std::fprintf(stderr, "%s", help.c_str());
     return Exit::usage;
   } catch (const CLI::ParseError& error) {
     const std::string hint = option_hint(arguments, *words.at);

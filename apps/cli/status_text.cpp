@@ -145,7 +145,8 @@ std::string status_text(const pb::JobStatus& job, std::int64_t now_unix_ms) {
   if (!job.priority().empty()) add_line(page, "priority", job.priority());
   add_line(page, "submitted", time_text(job.submitted_unix_ms()));
   if (job.started_unix_ms() != 0) add_line(page, "started", time_text(job.started_unix_ms()));
-  if (job.ended_unix_ms() != 0) add_line(page, "ended", time_text(job.ended_unix_ms()));
+  if (job.ended_unix_ms() != 0 && job_is_over(job.state()))
+    add_line(page, "ended", time_text(job.ended_unix_ms()));
   if (!job.job_dir().empty()) add_line(page, "folder", job.job_dir());
   if (!job.actors().empty()) page += "\n" + actor_table(job, now_unix_ms);
   return page;

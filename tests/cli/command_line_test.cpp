@@ -20,7 +20,7 @@ const std::vector<std::vector<std::string>> kVerbs = {
 // The words in front of a list's descriptions, as help prints them.
 std::vector<std::string> listed_verbs(const std::string& help) {
   std::vector<std::string> verbs;
-  std::istringstream lines(help.substr(help.find("Subcommands:")));
+  std::istringstream lines(help.substr(help.find("Verbs:")));
   std::string line;
   std::getline(lines, line);
   while (std::getline(lines, line) && !line.empty())
@@ -80,7 +80,7 @@ TEST_F(CommandLineTest, AnUnknownOptionGetsTheNearestName) {
   const auto done = run({"ps", "--jsn"});
   EXPECT_EQ(done.code, 2);
   EXPECT_THAT(done.err, HasSubstr("there is no option --jsn; did you mean --json?"));
-  EXPECT_THAT(done.err, HasSubstr("see crabcast ps --help"));
+  EXPECT_THAT(done.err, HasSubstr("? See crabcast ps --help"));
 }
 
 TEST_F(CommandLineTest, MissingAndWrongArgumentsAreUsageErrors) {
@@ -94,8 +94,10 @@ TEST_F(CommandLineTest, MissingAndWrongArgumentsAreUsageErrors) {
   EXPECT_EQ(run({"ps", "one", "two"}).code, 2);
   const auto alone = run_program("crabcast", {});
   EXPECT_EQ(alone.code, 2);
-  EXPECT_THAT(alone.err, HasSubstr("Subcommands:"));
-  EXPECT_EQ(run_program("crabcast", {"ckpt"}).code, 2);
+  EXPECT_THAT(alone.err, HasSubstr("\nVerbs:"));
+  const auto half = run_program("crabcast", {"ckpt"});
+  EXPECT_EQ(half.code, 2);
+  EXPECT_THAT(half.err, HasSubstr("Usage: crabcast ckpt [OPTIONS] VERB"));
 }
 
 TEST_F(CommandLineTest, WithJsonAMistakeIsAnObjectToo) {
