@@ -57,7 +57,7 @@ TEST_F(Cluster, TwoJobsRunAndAThirdWaitsWithItsReason) {
       [&] {
         const auto nodes = ask({"nodes", "--json"});
         const auto list = nlohmann::json::parse(nodes.out, nullptr, false);
-        return list.is_array() && list.size() == 2;
+        return list.is_object() && list["nodes"].size() == 2;
       },
       20s));
   // Each takes 2.1 of a node's 2.3 CPUs: coordinator 0.1, loader 0.5, evaluator 0.5, worker 1.

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "protocol/tasks.h"
 #include "storage/job_store.h"
 #include "tests/process/small_job.h"
 

@@ -95,8 +95,9 @@ TEST_F(Refusals, UnknownKey) {  // A-1
   ASSERT_TRUE(eventually([&] { return fs::exists(other / "controller" / "endpoint"); }, 20s));
   stranger.signal(SIGTERM);
   ASSERT_TRUE(stranger.wait(20s).has_value());
-  fs::copy_file(state_ / "keys" / "server.public", other / "keys" / "server.public",
-                fs::copy_options::overwrite_existing);
+  for (const char* file : {"server.public", "server.secret"})
+    fs::copy_file(state_ / "keys" / file, other / "keys" / file,
+                  fs::copy_options::overwrite_existing);
   const auto refused = run_program(
       "crabcast", {"--state", other.string(), "--controller", "127.0.0.1:17392", "ps"}, 30s);
   EXPECT_EQ(refused.code, 5) << refused.out << refused.err;

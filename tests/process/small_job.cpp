@@ -17,8 +17,11 @@ std::string SmallJob::yaml() const {
        << "train: {steps: " << steps << ", lanes: 4, samples_per_lane: 1, optimizer: {lr: 0.001}}\n"
        << "resources: {workers: {min: " << workers_min << ", max: " << workers_max
        << "}, worker: {cpus: " << worker_cpus << ", memory: 1GiB}}\n"
-       << "checkpoint: {every: " << checkpoint_every << " steps}\n"
-       << "evaluate: {every: 1000 steps, tasks: " << tasks << ", samples_per_task: 2}\n"
+       << "checkpoint: {every: " << checkpoint_every
+       << " steps}\n"
+       // Only the final checkpoint is scored.
+       << "evaluate: {every: " << 1000 * checkpoint_every << " steps, tasks: " << tasks
+       << ", samples_per_task: 2}\n"
        << "failure: {restarts: 10, hang_after: 60s}\n";
   return text.str();
 }
