@@ -72,6 +72,9 @@ class Ours final : public Contender {
       back_ = Clock::now();
       ::sem_post(&answered_);
     };
+    at_server.on_peer_down = at_client.on_peer_down = [](const PeerInfo& peer, const Error& why) {
+      give_up(peer.process.value() + " is down: " + why.message);
+    };
     server_ = start("server", keys, std::move(at_server));
     client_ = start("client", keys, std::move(at_client));
     const auto endpoint = server_->bind("tcp://127.0.0.1:*");

@@ -247,10 +247,12 @@ void ZmqTransport::sleep(std::unique_lock<std::mutex>& io_lock) {
   poll_items_.clear();
   watches_.clear();
   polled_.clear();
-  bool look = std::exchange(look_at_all_, false);
+  bool look = false;
+  const bool look_at_all = std::exchange(look_at_all_, false);
   const auto watch = [&](SocketWatch& watched) {
     poll_items_.push_back({watched.fd, POLLIN, 0});
     watches_.push_back(&watched);
+    watched.look = watched.look || look_at_all;
     look = look || watched.look;
   };
   watch(*zap_watch_);
@@ -363,6 +365,7 @@ Result<std::string> ZmqTransport::bind_now(const std::string& address) {
       router_watch_.emplace(*router_);
       router_monitor_watch_.emplace(router_monitor_->socket());
     }
+    router_watch_->look = true;
     return bind_socket(*router_, address);
   } catch (const zmq::error_t& problem) {
     return fail(Errc::resource_exhausted, "listening on " + address + ": " + problem.what());

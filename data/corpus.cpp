@@ -95,8 +95,8 @@ class FolderCorpus final : public Corpus {
     try {
       auto row = file.row(place);
       if (!row) return fail(row.error());
-      auto sample = sample_of_row(*row, dataset, own_file ? RowFields::test : RowFields::train,
-                                  index, folder_);
+      const auto fields = own_file ? RowFields::test : RowFields::train;
+      auto sample = sample_of_row(*row, dataset, fields, split, index, folder_);
       if (!sample)
         return fail(sample.error().within(file.path().string() + ": row " + std::to_string(place) +
                                           " (line " + std::to_string(file.line(place)) + ")"));

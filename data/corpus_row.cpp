@@ -155,7 +155,9 @@ std::filesystem::path mask_of(Row& row, std::string_view id, const Sample& sampl
   if (id != "ref_avs")
     return first_existing(
         {clip / "labels_semantic" / (name + ".png"), clip / "labels_rgb" / (name + ".png")});
-  if (row.text("split") == "test_n") return {};  // asks for what is not there
+  // It may ask for what is not there.
+  if (row.has("split") ? row.text("split") == "test_n" : final_answer(sample.target) == "none")
+    return {};
   const auto object = "fid_" + row.text("fid");
   const auto file = padded(sample.frame_index, 5) + ".png";
   return first_existing({clip / "gt_mask" / object / file,
@@ -201,7 +203,8 @@ int frame_of(Row& row, std::string_view id, RowFields fields) {
 }  // namespace
 
 Result<Sample> sample_of_row(const json& json_row, DatasetRow dataset, RowFields fields,
-                             std::uint64_t index, const std::filesystem::path& corpus) {
+                             Split split, std::uint64_t index,
+                             const std::filesystem::path& corpus) {
   const Dataset& table = datasets()[dataset];
   if (!json_row.is_object()) return fail(Errc::data_error, "the row is not an object");
   Row row(json_row, corpus, table.id);
@@ -221,7 +224,7 @@ Result<Sample> sample_of_row(const json& json_row, DatasetRow dataset, RowFields
   if (fields == RowFields::train) sample.target = row.text(table.target_field);
   sample.reference = reference_of(row, table, sample);
   sample.question = instruction(table, dataset, index, detail_of(row, table.id, sample));
-  if (table.task == Task::segmentation && fields == RowFields::test && !row.problem())
+  if (table.task == Task::segmentation && split == Split::test && !row.problem())
     sample.mask = mask_of(row, table.id, sample);
   if (row.problem()) return fail(*row.problem());
   return sample;

@@ -11,9 +11,10 @@ namespace crabcast::data {
 
 enum class RowFields { train, test };  // which file, and so which fields, a row comes from
 
-// Fills all of a sample but nothing from media files. data_error names the field: missing, of
-// the wrong kind, or a relative path that leads out of `corpus`.
+// Fills all of a sample but nothing from media files; masks belong to test samples, whichever file
+// holds their row. data_error names the field: missing, of the wrong kind, or a relative path that
+// leads out of `corpus`.
 Result<Sample> sample_of_row(const nlohmann::json& row, DatasetRow dataset, RowFields fields,
-                             std::uint64_t index, const std::filesystem::path& corpus);
+                             Split split, std::uint64_t index, const std::filesystem::path& corpus);
 
 }  // namespace crabcast::data

@@ -28,15 +28,15 @@ void look_for_files(const Sample& sample, const RowFile& file, std::uint64_t row
 }
 
 // The rows [first, last) of a file, as samples of a split.
-void look_at_rows(const RowFile& file, RowFields fields, std::uint64_t first, std::uint64_t last,
-                  const fs::path& folder, DatasetInspection& out) {
+void look_at_rows(const RowFile& file, RowFields fields, Split split, std::uint64_t first,
+                  std::uint64_t last, const fs::path& folder, DatasetInspection& out) {
   for (std::uint64_t row = first; row < last; ++row) {
     auto json = file.row(row);
-    auto sample = json ? sample_of_row(*json, out.dataset, fields, row - first, folder)
+    auto sample = json ? sample_of_row(*json, out.dataset, fields, split, row - first, folder)
                        : Result<Sample>(fail(json.error()));
     if (sample) {
       look_for_files(*sample, file, row, out);
-      if (!out.example && fields == RowFields::train) out.example = std::move(sample).value();
+      if (!out.example && split == Split::train) out.example = std::move(sample).value();
     } else if (out.broken_rows++ < kListed) {
       out.problems.push_back({file.path().string(), file.line(row), sample.error().message});
     }
@@ -63,16 +63,16 @@ DatasetInspection look_at(DatasetRow dataset, const fs::path& folder) {
       out.problems.push_back({train->path().string(), 0, "the data set is empty"});
     const auto held_out = has_test ? 0 : held_out_rows(train->size());
     out.train = train->size() - held_out;
-    look_at_rows(*train, RowFields::train, 0, out.train, folder, out);
+    look_at_rows(*train, RowFields::train, Split::train, 0, out.train, folder, out);
     if (held_out > 0) {
       out.held_out = true;
       out.test = held_out;
-      look_at_rows(*train, RowFields::train, out.train, train->size(), folder, out);
+      look_at_rows(*train, RowFields::train, Split::test, out.train, train->size(), folder, out);
     }
   }
   if (test) {
     out.test = test->size();
-    look_at_rows(*test, RowFields::test, 0, test->size(), folder, out);
+    look_at_rows(*test, RowFields::test, Split::test, 0, test->size(), folder, out);
   }
   return out;
 }

@@ -155,6 +155,9 @@ Result<std::unique_ptr<MediaReader>> MediaReader::open(const std::filesystem::pa
   format.flags |= AVFMT_FLAG_CUSTOM_IO;
   format.interrupt_callback = {interrupted, media.get()};
   format.io_open = refuse_other_files;
+  // FFmpeg looks for compressed sound inside plain wav data; thousands of packets would cost more
+  // than decoding the clip.
+  format.max_probe_packets = 8;
   format.format_whitelist = av_strdup(kDemuxers);
   // On failure FFmpeg frees the context and sets the pointer to null.
   if (const int code = avformat_open_input(&media->format_, "", nullptr, nullptr); code < 0) {

@@ -102,7 +102,7 @@ ThinkerConfig nano() {
   c.text = {.vocab_size = 272,
             .hidden_size = 128,
             .intermediate_size = 256,
-            .layers = 4,
+            .layers = 3,
             .heads = 4,
             .kv_heads = 2,
             .head_dim = 32,

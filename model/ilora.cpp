@@ -4,7 +4,9 @@
 #include <ATen/Dispatch.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <bit>
 #include <cmath>
+#include <type_traits>
 
 #include "model/random.h"
 
@@ -25,21 +27,28 @@ struct DropRule {
   float keep_scale;
 };
 
+// All bits set to keep an element, none to drop it: no branch that one element in ten mispredicts.
+template <class T>
+T masked(T value, bool keep) {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t,
+                                  std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
+  const auto mask = static_cast<Bits>(-static_cast<Bits>(keep));
+  return std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(value) & mask));
+}
+
 template <class T>
 void drop_on_host(const T* x, T* out, std::int64_t count, std::uint64_t key, DropRule rule) {
   const T scale = static_cast<T>(rule.keep_scale);
-  const auto apply = [&](std::int64_t i, std::uint64_t bits, int lane) {
-    const bool keep = ((bits >> (16 * lane)) & 0xFFFF) >= rule.threshold;
-    out[i] = keep ? static_cast<T>(x[i] * scale) : T(0);
-  };
+  const std::uint32_t threshold = rule.threshold;
   const std::int64_t whole = count / kPerDraw;
-  for (std::int64_t draw = 0; draw < whole; ++draw) {
+  for (std::int64_t draw = 0; draw < whole; ++draw, x += kPerDraw, out += kPerDraw) {
     const std::uint64_t bits = random_bits(key, static_cast<std::uint64_t>(draw));
-    for (int lane = 0; lane < kPerDraw; ++lane) apply(draw * kPerDraw + lane, bits, lane);
+    for (int i = 0; i < kPerDraw; ++i)
+      out[i] = masked(static_cast<T>(x[i] * scale), ((bits >> (16 * i)) & 0xFFFF) >= threshold);
   }
   const std::uint64_t bits = random_bits(key, static_cast<std::uint64_t>(whole));
-  for (std::int64_t i = whole * kPerDraw; i < count; ++i)
-    apply(i, bits, static_cast<int>(i - whole * kPerDraw));
+  for (std::int64_t i = 0; i < count % kPerDraw; ++i)
+    out[i] = masked(static_cast<T>(x[i] * scale), ((bits >> (16 * i)) & 0xFFFF) >= threshold);
 }
 
 // The router's softmax runs in float32, also for bfloat16 inputs; float64 stays (for tests).

@@ -1,5 +1,7 @@
 #include "model/session.h"
 
+#include <spdlog/spdlog.h>
+
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -49,17 +51,17 @@ auto guarded(const char* doing, Body&& body) -> decltype(body()) {
 // A promise that the caller must keep; breaking it would train on garbage, so the process ends.
 void require(bool kept, const char* promise) {
   if (kept) return;
-  std::fprintf(stderr, "crabcast: broken promise: %s\n", promise);
+  spdlog::critical("broken promise: {}", promise);
   std::abort();
 }
 
 Status check_range(const char* field, double value, double low, double high, bool high_included) {
   if (std::isfinite(value) && value >= low && (high_included ? value <= high : value < high))
     return {};
-  return fail(Errc::invalid_argument, std::string(field) + " is " + exact_number(value) +
-                                          "; it must be from " + exact_number(low) +
-                                          (high_included ? " to " : " up to but without ") +
-                                          exact_number(high));
+  const std::string given = std::isfinite(value) ? exact_number(value) : "not a finite number";
+  return fail(Errc::invalid_argument,
+              std::string(field) + " is " + given + "; it must be from " + exact_number(low) +
+                  (high_included ? " to " : " up to but without ") + exact_number(high));
 }
 
 Status check_options(const SessionOptions& options) {

@@ -40,7 +40,7 @@ constexpr std::uint64_t kMemoryAdvised = 4 * kGiB;
 constexpr rlim_t kFilesNeeded = 256;
 constexpr rlim_t kFilesAdvised = 1024;
 constexpr std::uint16_t kControllerPort = 7117;  // where `crabcast controller` listens
-constexpr auto kComputeTimeout = std::chrono::seconds(30);
+constexpr auto kComputeTimeout = std::chrono::seconds(60);
 
 enum class Verdict { ok, warn, fail };
 

@@ -213,7 +213,7 @@ Exit cancel(const Common& common, const std::string& job, bool keep) {
     print_json({{"job", job}, {"asked", keep ? "stop" : "cancel"}});
   else
     print_text(job +
-               (keep ? " stops after its next step, with a checkpoint\n" : " is cancelled\n"));
+               (keep ? " is asked to stop, with a checkpoint\n" : " is cancelled\n"));
   return Exit::ok;
 }
 

@@ -92,7 +92,7 @@ TEST_F(CheckpointVerbsTest, StoreMayBeAJobFolder) {
 }
 
 TEST_F(CheckpointVerbsTest, NothingToVerifyIsNotFine) {
-  open_store("empty-1");
+  (void)open_store("empty-1");
   const auto none = run({"ckpt", "verify", "empty-1"});
   EXPECT_EQ(none.code, 4);
   EXPECT_THAT(none.err, HasSubstr("there is no checkpoint"));

@@ -1,6 +1,7 @@
 // The report of a ledger that was made by hand, number by number.
 #include <cmath>
 
+#include "protocol/envelope.pb.h"
 #include "tests/cli/cli_fixture.h"
 
 namespace crabcast::testing {
@@ -127,7 +128,7 @@ TEST_F(ReportTest, Text) {
 }
 
 TEST_F(ReportTest, AJobWithoutACommitHasAReportToo) {
-  open_store("new-1");
+  (void)open_store("new-1");
   const json report = run_json({"report", "new-1"});
   EXPECT_EQ(report.at("samples"), 0);
   EXPECT_TRUE(report.at("samples_per_second").is_null());

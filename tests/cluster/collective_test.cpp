@@ -199,17 +199,17 @@ TEST(CollectiveFailure, AbortWakesABlockedOperationAndTellsTheOthers) {
   auto finished = told.get_future().share();
   std::thread aborter([&] {
     Collective* ranks = blocked.get_future().get();
-    while (inside < 2) std::this_thread::yield();
+    while (inside < 3) std::this_thread::yield();   // all have formed
     ranks->abort("a new generation comes");
   });
   cast.run(1, [&](Collective& ranks) {
+    ++inside;
     if (ranks.rank() == 2) {
       finished.wait();  // never takes part
       return;
     }
     if (ranks.rank() == 0) blocked.set_value(&ranks);
     std::vector<float> values(1000, 1.0f);
-    ++inside;
     const TimePoint began = Clock::now();
     const auto reduced = ranks.all_reduce(buffer_of(values, ElementType::float32));
     ASSERT_FALSE(reduced);

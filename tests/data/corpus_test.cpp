@@ -185,6 +185,21 @@ TEST(Corpus, MasksAreFoundNextToThePicture) {
   EXPECT_EQ(mask("ref_avs", 2), "");
 }
 
+// Segmentation rows held out of train.json are scored like those of a test.json.
+TEST(Corpus, HeldOutRowsHaveTheirMasks) {
+  const TemporaryFolder folder;
+  for (const auto* id : {"s4", "ref_avs"}) {
+    const auto rows = rows_of(id, find_dataset(id)->train_fields, 12);
+    write_text(folder / (std::string(id) + "/train.json"), rows.dump());
+  }
+  const auto corpus = open(folder, {"segmentation"});
+  EXPECT_EQ(sample_of(*corpus, "s4", Split::test, 1).mask,
+            folder / "s4/AVS/clip9/labels_semantic/3.png");
+  EXPECT_EQ(sample_of(*corpus, "ref_avs", Split::test, 0).mask,
+            folder / "ref_avs/AVS/clip8/gt_mask/fid_2/00003.png");
+  EXPECT_EQ(sample_of(*corpus, "s4", Split::train, 1).mask, "");
+}
+
 TEST(Corpus, PathsStayInsideUnlessTheyAreAbsolute) {
   const TemporaryFolder folder;
   auto rows = rows_of("ks", find_dataset("ks")->train_fields, 6);
