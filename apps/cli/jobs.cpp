@@ -212,8 +212,7 @@ Exit cancel(const Common& common, const std::string& job, bool keep) {
   if (common.json)
     print_json({{"job", job}, {"asked", keep ? "stop" : "cancel"}});
   else
-    print_text(job +
-               (keep ? " is asked to stop, with a checkpoint\n" : " is cancelled\n"));
+    print_text(job + (keep ? " is asked to stop, with a checkpoint\n" : " is cancelled\n"));
   return Exit::ok;
 }
 

@@ -75,7 +75,8 @@ TEST_F(StoredStateTest, PsAllFillsInFromTheStores) {
   EXPECT_EQ(jobs[2].at("reason"), "the corpus is missing");
   EXPECT_EQ(jobs[2].at("step"), 0);
   const auto table = run({"ps", "--all"});
-  EXPECT_THAT(table.out, ::testing::ContainsRegex("JOB +STATE +STEP +LOSS +SAMPLES/S +WORKERS +AGE"));
+  EXPECT_THAT(table.out,
+              ::testing::ContainsRegex("JOB +STATE +STEP +LOSS +SAMPLES/S +WORKERS +AGE"));
   EXPECT_THAT(table.out, HasSubstr("done-1   succeeded  40/40  2.000"));
   EXPECT_THAT(table.out, HasSubstr("the corpus is missing\n"));
 }
