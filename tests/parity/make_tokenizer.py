@@ -21,8 +21,7 @@ QWEN2_PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# In the order of their ids. Those that start with "<|" and end with a role of Qwen2.5-Omni are
-# special: decoding leaves them out.
+# In the order of their ids. Decoding leaves the special ones out.
 SPECIAL_TOKENS = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>",
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_bos|>", "<|vision_eos|>",
@@ -56,14 +55,16 @@ def merge_of(token, ranks):
 
 def tokenizer_of(vocabulary, merges, special_tokens, plain_tokens):
     """A tokenizer as Qwen2 publishes it; added tokens get the ids that follow the vocabulary."""
-    tokenizer = Tokenizer(BPE(vocabulary, merges))
+    tokenizer = Tokenizer(BPE(vocabulary, merges, continuing_subword_prefix="",
+                              end_of_word_suffix=""))
+    byte_level = {"add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        pre_tokenizers.ByteLevel(**byte_level),
     ])
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(**byte_level)
+    tokenizer.decoder = decoders.ByteLevel(**byte_level)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in special_tokens])
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in plain_tokens])
     return tokenizer
