@@ -196,7 +196,8 @@ void AgentState::exited(const cluster::ChildExit& exit) {
   notice.set_pid(exit.pid);
   notice.set_exit_code(exit.exit_code);
   notice.set_signal(exit.signal);
-  if (exit.exit_code != 0) notice.set_last_lines(log_tail(role.launch));
+  // Whoever is killed from outside has said nothing about it.
+  if (exit.exit_code != 0 && exit.signal != SIGKILL) notice.set_last_lines(log_tail(role.launch));
   spdlog::info("{} of {} (process {}) ended: exit code {}, signal {}", notice.role(), notice.job(),
                exit.pid, exit.exit_code, exit.signal);
   if (role.launch.slot().kind() == pb::ROLE_COORDINATOR) {
