@@ -17,9 +17,18 @@ using nlohmann::json;
 
 constexpr std::uint64_t kMostBytes = 4ULL << 20;
 constexpr std::size_t kListedProblems = 20;
+constexpr double kLargestNumber = 1e9;
+constexpr const char* kPlainWeights = "weights in float32, bfloat16 or float16";
 
 std::string value_text(const json& value) {
   return excerpt(value.dump(), 80);
+}
+
+// The member of that name; null is missing.
+const json* member(const json& object, const std::string& name) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(name);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
 class Reader {
@@ -27,9 +36,8 @@ class Reader {
   Reader(const json& thinker, std::string root, BaseConfig& out)
       : thinker_(thinker), root_(std::move(root)), out_(out) {
     for (const char* section : kSections)
-      if (*section != '\0' && thinker_.contains(section) && !thinker_[section].is_null() &&
-          !thinker_[section].is_object())
-        refuse(root_ + section, value_text(thinker_[section]), "a mapping");
+      if (const json* there = member(thinker_, section); there != nullptr && !there->is_object())
+        refuse(root_ + section, value_text(*there), "a mapping");
   }
 
   void read() {
@@ -56,8 +64,7 @@ class Reader {
     }
     for (const Part part : {Part::thinker, Part::text, Part::vision, Part::audio})
       if (find(part, "quantization_config") != nullptr)
-        refuse(path(part, "quantization_config"), "there",
-               "weights in float32, bfloat16 or float16");
+        refuse(path(part, "quantization_config"), "there", kPlainWeights);
     if (out_.problems.empty()) check_sizes();
   }
 
@@ -67,13 +74,6 @@ class Reader {
     return root_ + section + (section.empty() ? "" : ".") + name;
   }
 
-  static const json* member(const json& object, const std::string& name) {
-    if (!object.is_object()) return nullptr;
-    const auto found = object.find(name);
-    return found == object.end() || found->is_null() ? nullptr : &*found;
-  }
-
-  // Null is missing.
   [[nodiscard]] const json* find(Part part, const std::string& name) const {
     if (part == Part::thinker) return member(thinker_, name);
     const json* section = member(thinker_, kSections[static_cast<std::size_t>(part)]);
@@ -126,8 +126,9 @@ class Reader {
   }
   double positive(const std::string& field, const json* value, double standard) {
     if (value == nullptr) return standard;
-    if (value->is_number() && value->get<double>() > 0) return value->get<double>();
-    refuse(field, value_text(*value), "numbers above 0");
+    if (value->is_number() && value->get<double>() > 0 && value->get<double>() <= kLargestNumber)
+      return value->get<double>();
+    refuse(field, value_text(*value), "numbers above 0 and up to a billion");
     return standard;
   }
 
@@ -288,6 +289,9 @@ Result<BaseConfig> read_base_config(const std::filesystem::path& folder) {
     out.problems.push_back("thinker_config is " + value_text(thinker) + "; supported: a mapping");
   else
     Reader(thinker, nested ? "thinker_config." : "", out).read();
+  if (nested && member(whole, "quantization_config") != nullptr)
+    out.problems.push_back(std::string("quantization_config is there; supported: ") +
+                           kPlainWeights);
   return out;
 }
 

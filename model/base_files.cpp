@@ -29,7 +29,7 @@ bool can_be_converted(at::ScalarType type) {
   return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
 }
 
-// The tensors of a shard, checked against what the index says about it, and sorted out.
+// Goes through the files of a folder and notes what is there and what is wrong.
 class Search {
  public:
   explicit Search(fs::path folder) { files_.folder = std::move(folder); }

@@ -21,7 +21,7 @@
 namespace crabcast::model {
 
 struct SessionOptions {
-  ModelSpec model;
+  ModelSpec model;  // its base as open_base takes it
   OptimizerSpec optimizer;
   std::uint64_t seed = 1;   // adapter initialization, dropout
   std::uint64_t steps = 1;  // length of the schedule

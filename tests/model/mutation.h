@@ -1,5 +1,9 @@
-// Broken copies of good text, the same from the same seed.
+// Broken copies of good text, the same from the same seed, and where to put them.
 #pragma once
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -46,5 +50,24 @@ inline std::string mutate(std::string bytes, std::uint64_t seed, std::size_t kep
   }
   return bytes;
 }
+
+// A file without a disk: thousands of small files on one take their time.
+class MemoryFile {
+ public:
+  MemoryFile() : descriptor_(::memfd_create("test", MFD_CLOEXEC)) {}
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+  ~MemoryFile() { ::close(descriptor_); }
+
+  [[nodiscard]] std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
+  void set(const std::string& bytes) const {
+    ASSERT_EQ(::ftruncate(descriptor_, 0), 0);
+    ASSERT_EQ(::pwrite(descriptor_, bytes.data(), bytes.size(), 0),
+              static_cast<ssize_t>(bytes.size()));
+  }
+
+ private:
+  int descriptor_;
+};
 
 }  // namespace crabcast::model::test

@@ -1,8 +1,6 @@
 // Broken files, made from seeds: whatever opens keeps every promise of SafetensorsFile.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstring>
 
@@ -41,16 +39,12 @@ std::string broken_file(const std::string& whole, std::uint64_t seed) {
 TEST(SafetensorsFuzz, WhateverOpensIsWhole) {
   const TemporaryFolder folder;
   const std::string whole = whole_file(folder);
-  // A file in memory: thousands of small files on a disk take their time.
-  const int memory = ::memfd_create("fuzz", MFD_CLOEXEC);
-  ASSERT_GE(memory, 0);
-  const std::string path = "/proc/self/fd/" + std::to_string(memory);
+  const test::MemoryFile memory;
   std::uint64_t opened = 0;
   for (std::uint64_t seed = 1; seed <= kFiles; ++seed) {
     const std::string bytes = broken_file(whole, seed);
-    ASSERT_EQ(::ftruncate(memory, 0), 0);
-    ASSERT_EQ(::pwrite(memory, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
-    const auto file = SafetensorsFile::open(path);
+    memory.set(bytes);
+    const auto file = SafetensorsFile::open(memory.path());
     if (!file) {
       ASSERT_FALSE(file.error().message.empty()) << "seed " << seed;
       continue;
@@ -69,7 +63,6 @@ TEST(SafetensorsFuzz, WhateverOpensIsWhole) {
     }
     ASSERT_LE(sum, bytes.size()) << "seed " << seed;
   }
-  ::close(memory);
   // Neither all harmless nor all broken: both ways through the parser were taken.
   EXPECT_GT(opened, kFiles / 50);
   EXPECT_LT(opened, kFiles * 9 / 10);
