@@ -158,7 +158,7 @@ class Import {
                return made;
              }});
       }
-      CRABCAST_TRY(write_safetensors(folder_ / shard_name(i), sources, {{"format", "pt"}}));
+      CRABCAST_TRY(stream_safetensors(folder_ / shard_name(i), sources, {{"format", "pt"}}));
     }
     result_.hash = written.hex();
     const nlohmann::ordered_json index = {{"metadata", {{"total_size", result_.bytes}}},

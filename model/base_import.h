@@ -5,7 +5,7 @@
 //     BASES/NAME/model.safetensors.index.json
 //
 // The talker and the vocoder are left out. In these files tensors are aligned so that all processes
-// of a node can share one map of them (write_safetensors).
+// of a node can share one map of them (safetensors.h).
 #pragma once
 
 #include <cstdint>

@@ -131,8 +131,8 @@ Status SafetensorsFile::read(const Entry& entry, std::uint64_t offset,
   return file_.read(data_begin_ + entry.begin + offset, into);
 }
 
-Status write_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
-                         const std::map<std::string, std::string>& metadata) {
+Status stream_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
+                          const std::map<std::string, std::string>& metadata) {
   CRABCAST_TRY(check_sources(tensors));
   SafetensorsHeader header = lay_out(tensors);
   header.metadata = metadata;
@@ -168,7 +168,7 @@ Status write_safetensors(const fs::path& path, const std::vector<NamedTensor>& t
     sources.push_back({name, tensor.scalar_type(), tensor.sizes().vec(),
                        [tensor = tensor]() -> Result<at::Tensor> { return tensor; }});
   }
-  return write_safetensors(path, sources, metadata);
+  return stream_safetensors(path, sources, metadata);
 }
 
 }  // namespace crabcast::model

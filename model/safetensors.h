@@ -64,6 +64,13 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
+// Written under another name, synced and renamed: the file is there as a whole or not at all, and
+// one that was there is replaced. Each tensor whose size is a multiple of 64 bytes begins at a
+// multiple of 64 in the file, so that it can be used without a copy. invalid_argument: a name that
+// is given twice or is not UTF-8, or a tensor that is not contiguous on the host.
+Status write_safetensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
+                         const std::map<std::string, std::string>& metadata);
+
 // A tensor that is made when its turn comes, so that a file may be larger than the memory.
 struct TensorSource {
   std::string name;
@@ -72,14 +79,9 @@ struct TensorSource {
   std::function<Result<at::Tensor>()> make;  // contiguous, host, of that type and shape
 };
 
-// Written under another name, synced and renamed: the file is there as a whole or not at all, and
-// one that was there is replaced. `make` is called once for each tensor, in the order given; in the
-// file each tensor whose size is a multiple of 64 bytes begins at a multiple of 64, so that it can
-// be used without a copy. invalid_argument: a name given twice, or a tensor that does not fit.
-Status write_safetensors(const std::filesystem::path& file,
-                         const std::vector<TensorSource>& tensors,
-                         const std::map<std::string, std::string>& metadata);
-Status write_safetensors(const std::filesystem::path& file, const std::vector<NamedTensor>& tensors,
-                         const std::map<std::string, std::string>& metadata);
+// The same; `make` is called once for each tensor, in the order given.
+Status stream_safetensors(const std::filesystem::path& file,
+                          const std::vector<TensorSource>& tensors,
+                          const std::map<std::string, std::string>& metadata);
 
 }  // namespace crabcast::model

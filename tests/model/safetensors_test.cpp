@@ -94,8 +94,7 @@ TEST(Safetensors, WhatIsWrittenComesBack) {
 
 TEST(Safetensors, AViewOutlivesTheFile) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(write_safetensors(folder / "x", std::vector<NamedTensor>{{"a", at::arange(100)}}, {})
-                  .has_value());
+  ASSERT_TRUE(write_safetensors(folder / "x", {{"a", at::arange(100)}}, {}).has_value());
   at::Tensor view;
   {
     const auto file = open(folder / "x");
@@ -228,9 +227,7 @@ TEST(Safetensors, AFileThatIsNoneIsRefused) {
 
 TEST(Safetensors, AFileThatShrinksIsAnErrorToRead) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(
-      write_safetensors(folder / "x", std::vector<NamedTensor>{{"a", at::zeros({1 << 16})}}, {})
-          .has_value());
+  ASSERT_TRUE(write_safetensors(folder / "x", {{"a", at::zeros({1 << 16})}}, {}).has_value());
   const auto file = open(folder / "x");
   fs::resize_file(folder / "x", 4096);
   std::vector<std::byte> bytes(1 << 18);
@@ -245,8 +242,7 @@ TEST(SafetensorsDeathTest, AViewOfWhatIsGoneEndsTheProcess) {
   EXPECT_DEATH(
       {
         const TemporaryFolder folder;
-        (void)write_safetensors(folder / "x", std::vector<NamedTensor>{{"a", at::zeros({1 << 16})}},
-                                {});
+        (void)write_safetensors(folder / "x", {{"a", at::zeros({1 << 16})}}, {});
         const auto file = open(folder / "x");
         const at::Tensor view = file->tensor(file->entries()[0]);
         fs::resize_file(folder / "x", 4096);
@@ -274,7 +270,7 @@ TEST(Safetensors, WhatCannotBeWrittenLeavesTheOldFile) {
   EXPECT_THAT(refused({{"a", at::zeros({2, 3}).t()}}), HasSubstr("contiguous"));
   EXPECT_THAT(refused({{"a", at::Tensor()}}), HasSubstr("not defined"));
   EXPECT_THAT(refused({{"\xFF", at::zeros(1)}}), HasSubstr("UTF-8"));
-  const auto missing = write_safetensors(folder / "nowhere" / "x", std::vector<NamedTensor>{}, {});
+  const auto missing = write_safetensors(folder / "nowhere" / "x", {}, {});
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().code, Errc::not_found);
 }
@@ -284,7 +280,7 @@ TEST(Safetensors, ASourceThatFailsLeavesNothing) {
   const std::vector<TensorSource> sources = {
       {"a", at::kFloat, {2}, []() -> Result<at::Tensor> { return at::zeros(2); }},
       {"b", at::kFloat, {2}, []() -> Result<at::Tensor> { return fail(Errc::io_error, "gone"); }}};
-  const Status written = write_safetensors(folder / "x", sources, {});
+  const Status written = stream_safetensors(folder / "x", sources, {});
   ASSERT_FALSE(written.has_value());
   EXPECT_EQ(written.error().message, "gone");
   EXPECT_TRUE(fs::is_empty(folder.path()));
