@@ -2,7 +2,7 @@
 //
 // Memory: a tensor that already has the wanted type, on the host, may be a view of its mapped file,
 // read only and shared by all processes of a node that open it; every other one is read and
-// converted in pieces. So opening takes the weights' own size and some 8 MiB.
+// converted in pieces. So opening takes the weights' own size and 2 MiB.
 //
 // Nobody may write to a base's tensors. The base is frozen, a view's pages are read only, and a
 // write would end the process; whoever needs other values clones.

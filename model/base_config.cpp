@@ -167,7 +167,8 @@ class Reader {
     return {path(part, "rope_parameters"), nullptr};
   }
 
-  // Refuses a kind that is not in `kinds`, and fields that are not in `known`.
+  // Refuses a kind that is not in `kinds`, and fields that are not in `known`, but for those that
+  // are null or false and so ask for nothing.
   void check_rope(const std::string& field, const json* rope, const std::vector<std::string>& kinds,
                   const std::vector<std::string>& known) {
     if (rope == nullptr) return;
@@ -185,7 +186,8 @@ class Reader {
 
   void read_text_rope() {
     const auto [field, rope] = find_rope(Part::text);
-    check_rope(field, rope, {"default"}, {"rope_theta", "mrope_section"});
+    // "mrope" is what version 4 of transformers takes for the same.
+    check_rope(field, rope, {"default", "mrope"}, {"rope_theta", "mrope_section"});
     TextConfig& text = out_.config.text;
     const json* theta = rope == nullptr ? nullptr : member(*rope, "rope_theta");
     text.rope_theta = theta != nullptr ? positive(field + ".rope_theta", theta, kRopeTheta)

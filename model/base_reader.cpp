@@ -10,7 +10,7 @@
 namespace crabcast::model {
 namespace {
 
-constexpr std::uint64_t kBufferBytes = 8ULL << 20;
+constexpr std::uint64_t kBufferBytes = 2ULL << 20;  // small enough for a processor's cache
 constexpr std::size_t kAlignment = 64;
 
 }  // namespace
@@ -19,14 +19,15 @@ BaseReader::BaseReader(std::function<void(std::uint64_t bytes)> progress)
     : progress_(std::move(progress)),
       buffer_(at::empty({static_cast<std::int64_t>(kBufferBytes)}, at::kByte)) {}
 
-Status BaseReader::stream(const BaseTensor& tensor, const Take& take) {
+Status BaseReader::stream(const BaseTensor& tensor, std::byte* whole, const Take& take) {
   hasher_.begin({tensor.name, tensor.entry.shape}, tensor.entry.type);
   auto* const buffer = static_cast<std::byte*>(buffer_.mutable_data_ptr());
   for (std::uint64_t offset = 0; offset < tensor.bytes(); offset += kBufferBytes) {
-    const std::span bytes(buffer, std::min(kBufferBytes, tensor.bytes() - offset));
+    const std::span bytes(whole != nullptr ? whole + offset : buffer,
+                          std::min(kBufferBytes, tensor.bytes() - offset));
     CRABCAST_TRY(tensor.file->read(tensor.entry, offset, bytes));
     hasher_.add(bytes);
-    if (take) take(offset, bytes);
+    if (take) take(offset, bytes.size());
     done_ += bytes.size();
     if (progress_) progress_(done_);
   }
@@ -35,16 +36,20 @@ Status BaseReader::stream(const BaseTensor& tensor, const Take& take) {
 
 Result<at::Tensor> BaseReader::load(const BaseTensor& tensor, at::Device device,
                                     at::ScalarType type, Sharing sharing) {
-  if (sharing == Sharing::map && device.is_cpu() && type == tensor.entry.type &&
-      tensor.file->alignment(tensor.entry) >= kAlignment) {
+  const bool as_it_is = device.is_cpu() && type == tensor.entry.type;
+  if (as_it_is && sharing == Sharing::map && tensor.file->alignment(tensor.entry) >= kAlignment) {
     CRABCAST_TRY(skim(tensor));
     return tensor.file->tensor(tensor.entry);
   }
   at::Tensor target = at::empty(tensor.entry.shape, at::TensorOptions(type).device(device));
+  if (as_it_is) {
+    CRABCAST_TRY(stream(tensor, static_cast<std::byte*>(target.mutable_data_ptr()), {}));
+    return target;
+  }
   const at::Tensor flat = target.view(-1);
   const auto width = static_cast<std::int64_t>(c10::elementSize(tensor.entry.type));
-  CRABCAST_TRY(stream(tensor, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
-    const auto size = static_cast<std::int64_t>(bytes.size());
+  CRABCAST_TRY(stream(tensor, nullptr, [&](std::uint64_t offset, std::uint64_t bytes) {
+    const auto size = static_cast<std::int64_t>(bytes);
     flat.narrow(0, static_cast<std::int64_t>(offset) / width, size / width)
         .copy_(buffer_.narrow(0, 0, size).view(tensor.entry.type));
   }));
@@ -52,7 +57,7 @@ Result<at::Tensor> BaseReader::load(const BaseTensor& tensor, at::Device device,
 }
 
 Status BaseReader::skim(const BaseTensor& tensor) {
-  return stream(tensor, {});
+  return stream(tensor, nullptr, {});
 }
 
 Status check_tied_head(const BaseFiles& files) {

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 
 #include "model/base_files.h"
@@ -17,7 +16,7 @@ namespace crabcast::model {
 
 enum class Sharing { copy, map };  // may a tensor be a view of its file?
 
-// Bytes are read through one buffer of 8 MiB and converted piece by piece, so that beside the
+// Bytes are read through one buffer of 2 MiB and converted piece by piece, so that beside the
 // tensors themselves nothing grows with the base. What was read is not kept in memory. One thread.
 class BaseReader {
  public:
@@ -34,8 +33,10 @@ class BaseReader {
   [[nodiscard]] std::string hash() const { return hasher_.hex(); }
 
  private:
-  using Take = std::function<void(std::uint64_t offset, std::span<const std::byte> bytes)>;
-  Status stream(const BaseTensor& tensor, const Take& take);
+  using Take = std::function<void(std::uint64_t offset, std::uint64_t bytes)>;
+  // Reads and hashes the tensor piece by piece, each to its place in `whole` or, where that is
+  // null, into the buffer; then `take` gets it.
+  Status stream(const BaseTensor& tensor, std::byte* whole, const Take& take);
 
   std::function<void(std::uint64_t bytes)> progress_;
   std::uint64_t done_ = 0;
