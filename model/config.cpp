@@ -167,6 +167,7 @@ std::vector<WeightShape> weight_shapes(const ThinkerConfig& config) {
   list_text(config.text, list);
   list_audio(config.audio, list);
   list_vision(config.vision, list);
+  if (config.tie_word_embeddings) return shapes;
   list.linear("thinker.lm_head", config.text.hidden_size, config.text.vocab_size, false);
   return shapes;
 }

@@ -63,6 +63,7 @@ struct ThinkerConfig {
   AudioConfig audio;
   SpecialTokens special;
   double position_id_per_seconds = 25;
+  bool tie_word_embeddings = false;  // the head is the embedding: no tensor of its own
 };
 
 ThinkerConfig nano();

@@ -1,10 +1,9 @@
 #include "model/session.h"
 
-#include <spdlog/spdlog.h>
-
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <spdlog/spdlog.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <xxhash.h>
 
@@ -13,11 +12,12 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <new>
 #include <utility>
 
 #include "model/adamw.h"
 #include "model/adapter.h"
+#include "model/base.h"
+#include "model/guarded.h"
 #include "model/packing.h"
 #include "model/random.h"
 #include "model/state.h"
@@ -28,25 +28,7 @@
 namespace crabcast::model {
 namespace {
 
-// Runs `body`, which returns a Result, and turns what LibTorch throws into an Error.
-template <class Body>
-auto guarded(const char* doing, Body&& body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const c10::OutOfMemoryError& e) {
-    return fail(Errc::resource_exhausted, std::string(doing) +
-                                              ": out of memory: " + e.what_without_backtrace() +
-                                              ". Use fewer samples a lane or a smaller rank");
-  } catch (const c10::AcceleratorError& e) {
-    return fail(Errc::device_error, std::string(doing) + ": " + e.what_without_backtrace());
-  } catch (const c10::Error& e) {
-    return fail(Errc::internal, std::string(doing) + ": " + e.what_without_backtrace());
-  } catch (const std::bad_alloc&) {
-    return fail(Errc::resource_exhausted, std::string(doing) + ": out of memory");
-  } catch (const std::exception& e) {
-    return fail(Errc::internal, std::string(doing) + ": " + e.what());
-  }
-}
+constexpr const char* kWhenFull = "Use fewer samples a lane or a smaller rank";
 
 // A promise that the caller must keep; breaking it would train on garbage, so the process ends.
 void require(bool kept, const char* promise) {
@@ -105,17 +87,16 @@ Result<at::Device> find_device(const std::string& name) {
 
 class LocalSession final : public Session {
  public:
-  LocalSession(const SessionOptions& options, BaseFrontEnd front_end, std::string base_hash,
-               const ThinkerConfig& config, const WeightMap& weights, at::Device device,
+  LocalSession(const SessionOptions& options, BaseFrontEnd front_end, Base base, at::Device device,
                at::ScalarType type)
       : options_(options),
         front_end_(std::move(front_end)),
-        base_hash_(std::move(base_hash)),
+        base_hash_(std::move(base.hash)),
         device_(device),
         type_(type),
-        adapters_(adapter_modules(config, options.model.adapter.scope), options.model.adapter,
+        adapters_(adapter_modules(base.config, options.model.adapter.scope), options.model.adapter,
                   options.seed, device),
-        thinker_(make_thinker(config, weights, &adapters_)),
+        thinker_(make_thinker(base.config, base.weights, &adapters_)),
         optimizer_(options.optimizer, adapters_.offsets(), adapters_.values().options()) {}
 
   [[nodiscard]] const std::string& base_hash() const override { return base_hash_; }
@@ -131,12 +112,13 @@ class LocalSession final : public Session {
   Result<LaneResult> lane_gradient(const ModelInput& input, std::uint64_t step,
                                    std::uint32_t lane) override {
     use_threads();
-    return guarded("forward and backward pass", [&] { return run_lane(input, step, lane); });
+    return guarded("forward and backward pass", kWhenFull,
+                   [&] { return run_lane(input, step, lane); });
   }
 
   Result<std::vector<SampleLoss>> evaluate_loss(const ModelInput& input) override {
     use_threads();
-    return guarded("loss", [&]() -> Result<std::vector<SampleLoss>> {
+    return guarded("loss", kWhenFull, [&]() -> Result<std::vector<SampleLoss>> {
       const at::NoGradGuard no_grad;
       auto packed = pack_input(thinker_.config, input, device_, type_);
       CRABCAST_TRY(packed);
@@ -186,14 +168,14 @@ class LocalSession final : public Session {
   }
 
   Status load_state(const std::vector<NamedTensor>& tensors, bool adapter_only) override {
-    return guarded("load_state",
+    return guarded("load_state", kWhenFull,
                    [&] { return import_state(tensors, adapter_only, adapters_, optimizer_); });
   }
 
   Result<std::vector<std::vector<TokenId>>> generate(const ModelInput& input,
                                                      const GenerationOptions& options) override {
     use_threads();
-    return guarded("generation", [&]() -> Result<std::vector<std::vector<TokenId>>> {
+    return guarded("generation", kWhenFull, [&]() -> Result<std::vector<std::vector<TokenId>>> {
       if (options.max_new_tokens < 1)
         return fail(Errc::invalid_argument, "max_new_tokens is " +
                                                 std::to_string(options.max_new_tokens) +
@@ -291,7 +273,7 @@ class LocalSession final : public Session {
 }  // namespace
 
 Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options) {
-  return guarded("opening a session", [&]() -> Result<std::unique_ptr<Session>> {
+  return guarded("opening a session", kWhenFull, [&]() -> Result<std::unique_ptr<Session>> {
     CRABCAST_TRY(check_options(options));
     auto front_end = load_front_end(options.model.base);
     CRABCAST_TRY(front_end);
@@ -299,15 +281,12 @@ Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options) {
     CRABCAST_TRY(device);
     at::set_num_threads(options.threads);
 
-    const ThinkerConfig config = nano();
-    WeightMap weights = make_nano_weights();
-    auto hash = hash_base(config, weights);
-    CRABCAST_TRY(hash);
     const at::ScalarType type =
         options.precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
-    for (auto& [name, tensor] : weights) tensor = tensor.to(*device, type);
-    return std::make_unique<LocalSession>(options, std::move(*front_end), std::move(*hash), config,
-                                          weights, *device, type);
+    auto base = open_base(options.model.base, *device, type);
+    CRABCAST_TRY(base);
+    return std::make_unique<LocalSession>(options, std::move(*front_end), std::move(*base), *device,
+                                          type);
   });
 }
 

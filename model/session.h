@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "model/input.h"
+#include "model/named_tensor.h"
 #include "model/tokenizer.h"
 #include "protocol/error.h"
 #include "protocol/job_spec.h"
@@ -20,7 +21,7 @@
 namespace crabcast::model {
 
 struct SessionOptions {
-  ModelSpec model;
+  ModelSpec model;  // its base as open_base takes it
   OptimizerSpec optimizer;
   std::uint64_t seed = 1;   // adapter initialization, dropout
   std::uint64_t steps = 1;  // length of the schedule
@@ -41,11 +42,6 @@ struct LaneResult {
   at::Tensor gradient;              // float32 [parameters], flat, in parameter order, on the host
   std::vector<bool> touched;        // for each parameter tensor: had a gradient
   double forward_seconds = 0, backward_seconds = 0;
-};
-
-struct NamedTensor {
-  std::string name;
-  at::Tensor tensor;  // contiguous, host
 };
 
 struct GenerationOptions {

@@ -1,15 +1,11 @@
 #include "model/tokenizer.h"
 
-#include <algorithm>
-
 #include "model/unicode.h"
-#include "protocol/format.h"
 
 namespace crabcast::model {
 namespace {
 
 constexpr TokenId kBytes = 256;
-constexpr std::string_view kNano = "nano";
 
 class ByteTokenizer final : public Tokenizer {
  public:
@@ -61,27 +57,6 @@ std::int64_t MediaShape::audio_tokens(std::int64_t mel_frames) {
   // Floor division, which an arithmetic shift is; C++ division would give 1 token for 1 frame.
   const std::int64_t after_convolutions = ((mel_frames - 1) >> 1) + 1;
   return ((after_convolutions - 2) >> 1) + 1;
-}
-
-std::vector<std::string> shipped_bases() {
-  return {std::string(kNano)};
-}
-
-Result<BaseFrontEnd> load_front_end(const std::string& base) {
-  if (base == kNano) {
-    BaseFrontEnd front_end{make_byte_tokenizer(), MediaShape{}};
-    front_end.media.image_size = 112;
-    return front_end;
-  }
-  const std::vector<std::string> bases = shipped_bases();
-  if (base.find('/') != std::string::npos)
-    return fail(Errc::not_found, "model.base \"" + excerpt(base, 200) +
-                                     "\" is a folder; this build trains its shipped bases only: " +
-                                     join_names(bases) + ". Write one of them into model.base");
-  const auto nearest = nearest_name(base, bases);
-  return fail(Errc::not_found, "there is no base \"" + excerpt(base) +
-                                   "\"; the shipped bases are: " + join_names(bases) +
-                                   (nearest ? ". Did you mean \"" + *nearest + "\"?" : ""));
 }
 
 }  // namespace crabcast::model

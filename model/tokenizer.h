@@ -50,13 +50,13 @@ struct MediaShape {
   [[nodiscard]] static std::int64_t audio_tokens(std::int64_t mel_frames);
 };
 
-// What a loader needs to know of a base, by its name ("nano") or folder. not_found names the bases.
+// What a loader needs to know of a base. `base` is a shipped base ("nano") or a folder in Hugging
+// Face layout with a tokenizer.json; other names are resolved before, by locate_base. Errors as
+// those of locate_base and read_thinker_config; unsupported: tokenizer and config do not fit.
 struct BaseFrontEnd {
   std::shared_ptr<const Tokenizer> tokenizer;
   MediaShape media;
 };
 Result<BaseFrontEnd> load_front_end(const std::string& base);
-// Shipped bases, for messages and validation.
-std::vector<std::string> shipped_bases();
 
 }  // namespace crabcast::model

@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <ATen/ATen.h>
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <cmath>
@@ -51,30 +52,51 @@ WeightMap make_nano_weights() {
   return weights;
 }
 
+struct BaseHasher::State {
+  XXH3_state_t xxh;
+};
+
+BaseHasher::BaseHasher() : state_(std::make_unique<State>()) {
+  XXH3_128bits_reset(&state_->xxh);
+}
+BaseHasher::~BaseHasher() = default;
+
+void BaseHasher::begin(const WeightShape& weight, at::ScalarType type) {
+  // The terminating zero and the rank keep neighbouring fields apart. Equal bytes of another type
+  // are other numbers; float32 adds nothing, so that nano keeps its hash.
+  const auto rank = static_cast<std::int64_t>(weight.shape.size());
+  const std::int64_t type_code = type == at::kFloat ? 0 : type == at::kBFloat16 ? 1 : 2;
+  const std::int64_t rank_and_type = rank + (type_code << 32);
+  XXH3_128bits_update(&state_->xxh, weight.name.c_str(), weight.name.size() + 1);
+  XXH3_128bits_update(&state_->xxh, &rank_and_type, sizeof rank_and_type);
+  XXH3_128bits_update(&state_->xxh, weight.shape.data(),
+                      weight.shape.size() * sizeof(std::int64_t));
+}
+
+void BaseHasher::add(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(&state_->xxh, bytes.data(), bytes.size());
+}
+
+std::string BaseHasher::hex() const {
+  const XXH128_hash_t hash = XXH3_128bits_digest(&state_->xxh);
+  char text[33];
+  std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+                static_cast<unsigned long long>(hash.low64));
+  return text;
+}
+
 Result<std::string> hash_base(const ThinkerConfig& config, const WeightMap& weights) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
-                                                                       &XXH3_freeState);
-  if (!state || XXH3_128bits_reset(state.get()) != XXH_OK)
-    return fail(Errc::resource_exhausted, "no memory for a hash state");
+  BaseHasher hasher;
   for (const WeightShape& weight : weight_shapes(config)) {
     const auto found = weights.find(weight.name);
     if (found == weights.end()) return fail(Errc::corrupt, "the base has no tensor " + weight.name);
     if (found->second.sizes() != at::IntArrayRef(weight.shape))
       return fail(Errc::corrupt, "the base's tensor " + weight.name + " has another shape");
     const at::Tensor host = found->second.cpu().contiguous();
-    // The terminating zero and the rank keep neighbouring fields apart.
-    const auto rank = static_cast<std::int64_t>(weight.shape.size());
-    XXH3_128bits_update(state.get(), weight.name.c_str(), weight.name.size() + 1);
-    XXH3_128bits_update(state.get(), &rank, sizeof rank);
-    XXH3_128bits_update(state.get(), weight.shape.data(),
-                        weight.shape.size() * sizeof(std::int64_t));
-    XXH3_128bits_update(state.get(), host.const_data_ptr(), host.nbytes());
+    hasher.begin(weight, host.scalar_type());
+    hasher.add({static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()});
   }
-  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
-  char hex[33];
-  std::snprintf(hex, sizeof hex, "%016llx%016llx", static_cast<unsigned long long>(hash.high64),
-                static_cast<unsigned long long>(hash.low64));
-  return std::string(hex);
+  return hasher.hex();
 }
 
 }  // namespace crabcast::model

@@ -3,7 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 
 #include "model/config.h"
@@ -18,7 +21,25 @@ using WeightMap = std::map<std::string, at::Tensor>;
 // on every machine.
 WeightMap make_nano_weights();
 
-// XXH3-128, in hex, over names, shapes and bytes, in the order of weight_shapes.
+// The name of a base in checkpoints: XXH3-128 over names, shapes, types and bytes of its tensors as
+// they are published, one after another in the order of weight_shapes. So it is the same however
+// they are spread over files, and whatever type they are converted to.
+class BaseHasher {
+ public:
+  BaseHasher();
+  ~BaseHasher();
+  BaseHasher(const BaseHasher&) = delete;
+  BaseHasher& operator=(const BaseHasher&) = delete;
+
+  void begin(const WeightShape& weight, at::ScalarType type);  // float32, bfloat16 or float16
+  void add(std::span<const std::byte> bytes);                  // of that tensor
+  [[nodiscard]] std::string hex() const;                       // 32 digits
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // corrupt names a tensor that is missing or has another shape.
 Result<std::string> hash_base(const ThinkerConfig& config, const WeightMap& weights);
 

@@ -48,7 +48,7 @@ struct AdapterSpec {
 };
 
 struct ModelSpec {
-  std::string base;  // required: a shipped base ("nano") or a folder
+  std::string base;  // required: shipped, imported or a folder (base_location.h)
   AdapterSpec adapter;
   friend bool operator==(const ModelSpec&, const ModelSpec&) = default;
 };

@@ -198,7 +198,8 @@ void add_model(Rows& rows) {
   rows.push_back(section("model", "What is trained: a frozen base and the adapter on it."));
   rows.push_back(with_examples(
       required(text("model.base", AT(model.base), kPath, kPathWords,
-                    "A base that Crabcast ships (nano), or a folder in Hugging Face layout.")),
+                    "A base that Crabcast ships (nano), one that was imported under this name "
+                    "(crabcast base import), or a folder in Hugging Face layout, with a slash.")),
       {"nano", "/models/Qwen2.5-Omni-7B"}));
   rows.push_back(section("model.adapter", "The trained weights beside the frozen ones."));
   rows.push_back(choice("model.adapter.kind", AT(model.adapter.kind), kAdapterKinds,

@@ -130,8 +130,11 @@ Result<std::shared_ptr<EvaluatorParts>> make_parts(MemberProcess& process) {
   auto corpus = open_corpus(process);
   if (!corpus) return fail(corpus.error());
   parts->corpus = std::move(*corpus);
+  auto base = process.base();
+  if (!base) return fail(base.error());
   model::SessionOptions options;
   options.model = process.spec.model;
+  options.model.base = *base;
   options.optimizer = process.spec.train.optimizer;
   options.seed = process.spec.train.seed;
   options.precision = process.spec.train.precision;

@@ -216,7 +216,9 @@ caf::behavior loader(caf::stateful_actor<LoaderState>* self,
 Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
   auto parts = std::make_shared<LoaderParts>();
   parts->process = &process;
-  auto front_end = model::load_front_end(process.spec.model.base);
+  auto base = process.base();
+  if (!base) return fail(base.error());
+  auto front_end = model::load_front_end(*base);
   if (!front_end) return fail(front_end.error());
   parts->front_end = std::move(*front_end);
   auto corpus = open_corpus(process);

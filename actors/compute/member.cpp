@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "actors/launch.h"
+#include "protocol/base_location.h"
 
 namespace crabcast::actors {
 namespace {
@@ -60,6 +61,10 @@ Result<std::unique_ptr<MemberProcess>> MemberProcess::open(caf::actor_system& sy
 
 int MemberProcess::threads() const {
   return std::max(1, static_cast<int>(std::floor(launch.slot().resources().cpus())));
+}
+
+Result<std::string> MemberProcess::base() const {
+  return locate_base(spec.model.base, launch.bases_dir());
 }
 
 void MemberProcess::report_fatal(caf::actor_system& system, const std::string& operation,

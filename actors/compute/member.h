@@ -36,6 +36,8 @@ class MemberProcess {
   [[nodiscard]] const std::string& role() const { return launch.slot().role(); }
   // Compute threads that the spec gives this process.
   [[nodiscard]] int threads() const;
+  // Where the spec's base is on this node: a shipped base's name, or a folder.
+  [[nodiscard]] Result<std::string> base() const;
   // Tells the coordinator that this member cannot work and that no retry helps; waits for the
   // answer, a few seconds at most.
   void report_fatal(caf::actor_system& system, const std::string& operation, const Error& error);

@@ -101,10 +101,13 @@ caf::behavior worker(caf::stateful_actor<WorkerState>* self,
 }
 
 Result<std::shared_ptr<WorkerParts>> make_parts(caf::actor_system& system, MemberProcess& process) {
+  auto base = process.base();
+  if (!base) return fail(base.error());
   auto parts = std::make_shared<WorkerParts>();
   parts->process = &process;
   auto& options = parts->session_options;
   options.model = process.spec.model;
+  options.model.base = *base;
   options.optimizer = process.spec.train.optimizer;
   options.seed = process.spec.train.seed;
   options.precision = process.spec.train.precision;

@@ -112,7 +112,7 @@ CommandLine::CommandLine()
   add_job_verbs();
   add_looking_verbs();
   add_store_verbs();
-  add_data_verbs();
+  add_compute_verbs();
   add_cluster_verbs();
   add_machine_verbs();
 }
@@ -266,12 +266,24 @@ void CommandLine::add_store_verbs() {
       ->type_name("N");
 }
 
-// Their options are those of crabcast-compute, which reads media.
-void CommandLine::add_data_verbs() {
+// crabcast-compute carries these out and reads their command line. Options here are for completion.
+void CommandLine::add_compute_verbs() {
   auto* data = verb(app_, "data", "Make and look at corpora",
                     "  crabcast data synth --help\n  crabcast data inspect --help", {});
   data->add_subcommand("synth", "Render a synthetic corpus in AV-UIE layout")->group("Verbs");
   data->add_subcommand("inspect", "Check a corpus and show what is in it")->group("Verbs");
+
+  auto* base = verb(app_, "base", "Look at frozen bases and import them",
+                    "  crabcast base inspect --help\n  crabcast base import --help", {});
+  for (auto* one : {base->add_subcommand("inspect", "Check a base and show what is in it"),
+                    base->add_subcommand("import", "Copy a base into the state folder")}) {
+    one->group("Verbs")->add_option("folder")->type_name("DIR");
+    takes_json(one);
+    if (one->get_name() == "inspect") continue;
+    one->add_option("--name")->type_name("NAME");
+    one->add_option("--type")->type_name("TYPE");
+    takes_state(one);
+  }
 }
 
 void CommandLine::add_cluster_verbs() {
@@ -342,14 +354,14 @@ void CommandLine::add_machine_verbs() {
 namespace {
 
 // crabcast-compute has its own options; the state folder goes along in its environment.
-Exit hand_on_data(const std::string& verb, const std::vector<std::string>& arguments,
-                  std::size_t from) {
+Exit hand_on_verb(const std::string& group, const std::string& verb,
+                  const std::vector<std::string>& arguments, std::size_t from) {
   for (std::size_t i = 0; i + 1 < from; ++i) {
     const std::string& word = arguments[i];
     if (word == "--state") ::setenv("CRABCAST_STATE", arguments[i + 1].c_str(), 1);
     if (word.starts_with("--state=")) ::setenv("CRABCAST_STATE", word.substr(8).c_str(), 1);
   }
-  std::vector<std::string> all = {"data", verb};
+  std::vector<std::string> all = {group, verb};
   all.insert(all.end(), arguments.begin() + static_cast<std::ptrdiff_t>(from), arguments.end());
   return hand_on(all);
 }
@@ -399,8 +411,9 @@ Exit CommandLine::run(const std::vector<std::string>& arguments) {
       text += " (" + join_names(verbs) + ")";
     return usage_error(text, *words.at);
   }
-  if (words.at->get_parent() != nullptr && words.at->get_parent()->get_name() == "data")
-    return hand_on_data(words.at->get_name(), arguments, words.next);
+  const std::string group = words.at->get_parent() ? words.at->get_parent()->get_name() : "";
+  if (group == "data" || group == "base")
+    return hand_on_verb(group, words.at->get_name(), arguments, words.next);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app_.parse(reversed);

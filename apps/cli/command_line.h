@@ -40,7 +40,7 @@ class CommandLine {
   void add_job_verbs();
   void add_looking_verbs();
   void add_store_verbs();
-  void add_data_verbs();
+  void add_compute_verbs();
   void add_machine_verbs();
   Exit usage_error(const std::string& message, const CLI::App& at) const;
   // Names an option that `at` does not have, and the one that was most likely meant; empty when all

@@ -3,6 +3,7 @@
 #include <memory>
 #include <random>
 
+#include "actors/control/state_folder.h"
 #include "apps/cli/client.h"
 #include "apps/cli/job_source.h"
 #include "apps/cli/output.h"
@@ -10,6 +11,7 @@
 #include "apps/cli/spec_file.h"
 #include "apps/cli/status_text.h"
 #include "apps/cli/verbs.h"
+#include "protocol/base_location.h"
 #include "protocol/clock.h"
 #include "protocol/format.h"
 
@@ -69,6 +71,10 @@ Exit validate(const Common& common, const ValidateOptions& options) {
     if (common.json) print_json(problems_json(spec.error()));
     return complain(spec.error().error(), false);
   }
+  // A spec for a cluster is valid all the same: its nodes may have the base.
+  const actors::StateFolder state{common.state};
+  if (auto base = locate_base(spec->model.base, state.bases()); !base)
+    note(base.error().message, common.quiet);
   if (common.json)
     print_ordered_json(spec_json(*spec));
   else if (options.print)

@@ -19,6 +19,7 @@
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
 #include "apps/cli/verbs.h"
+#include "protocol/base_location.h"
 #include "protocol/format.h"
 #include "protocol/job_spec.h"
 #include "scheduler/scheduler.h"
@@ -160,6 +161,9 @@ Exit run(const Common& common, const RunOptions& options) {
   auto spec = read_spec(options.spec);
   if (!spec) return complain(spec.error(), common.json);
   const actors::StateFolder state{common.state};
+  // Its processes would find out too, but only after the corpus was rendered.
+  if (auto base = locate_base(spec->model.base, state.bases()); !base)
+    return complain(base.error(), common.json);
   ProgressView view(common.json                  ? ProgressView::Style::json
                     : common.quiet               ? ProgressView::Style::none
                     : is_terminal(STDOUT_FILENO) ? ProgressView::Style::bar

@@ -11,10 +11,27 @@ using ::testing::StartsWith;
 class CommandLineTest : public CliTest {};
 
 const std::vector<std::vector<std::string>> kVerbs = {
-    {"run"},  {"validate"},   {"submit"},         {"ps"},         {"status"},
-    {"logs"}, {"events"},     {"cancel"},         {"nodes"},      {"report"},
-    {"ckpt"}, {"ckpt", "ls"}, {"ckpt", "verify"}, {"controller"}, {"agent"},
-    {"data"}, {"doctor"},     {"completion"},     {"version"},    {"completion", "bash"},
+    {"run"},
+    {"validate"},
+    {"submit"},
+    {"ps"},
+    {"status"},
+    {"logs"},
+    {"events"},
+    {"cancel"},
+    {"nodes"},
+    {"report"},
+    {"ckpt"},
+    {"ckpt", "ls"},
+    {"ckpt", "verify"},
+    {"controller"},
+    {"agent"},
+    {"data"},
+    {"base"},
+    {"doctor"},
+    {"completion"},
+    {"version"},
+    {"completion", "bash"},
 };
 
 // The words in front of a list's descriptions, as help prints them.
@@ -126,6 +143,22 @@ TEST_F(CommandLineTest, DataVerbsAreHandedOn) {
                                std::to_string(running.pid()) + "\n");
 }
 
+TEST_F(CommandLineTest, BaseVerbsAreHandedOn) {
+  const auto bin = folder_ / "bin";
+  std::filesystem::create_directories(bin);
+  std::filesystem::copy_file(program("crabcast"), bin / "crabcast");
+  write_file(bin / "crabcast-compute",
+             "#!/bin/sh\nfor word; do echo \"[$word]\"; done\necho \"$CRABCAST_STATE\"\n");
+  std::filesystem::permissions(bin / "crabcast-compute", std::filesystem::perms::owner_all);
+  const auto done = run_program(
+      bin / "crabcast", {"--state", "/some/where", "base", "import", "/a b", "--name", "x"});
+  EXPECT_EQ(done.code, 0);
+  EXPECT_EQ(done.out, "[base]\n[import]\n[/a b]\n[--name]\n[x]\n/some/where\n");
+  EXPECT_EQ(run_program(bin / "crabcast", {"base"}).code, 2);
+  EXPECT_THAT(run_program(bin / "crabcast", {"base", "inspct"}).err,
+              HasSubstr("did you mean 'inspect'?"));
+}
+
 class CompletionTest : public CliTest {
  protected:
   CompletionTest() {
@@ -177,6 +210,8 @@ TEST_F(CompletionTest, OffersOptionsFilesAndFolders) {
               ::testing::UnorderedElementsAre(base + "/spec.yaml", base + "/specs"));
   EXPECT_THAT(offers({"ps", "--state", base + "/spec"}), ::testing::ElementsAre(base + "/specs"));
   EXPECT_THAT(offers({"submit", "--key", base + "/spec"}), ::testing::IsEmpty());
+  EXPECT_THAT(offers({"base", "inspect", base + "/spec"}), ::testing::ElementsAre(base + "/specs"));
+  EXPECT_THAT(offers({"base", "import", "--n"}), ::testing::ElementsAre("--name"));
 }
 
 TEST_F(CompletionTest, OffersJobIds) {

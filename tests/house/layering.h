@@ -53,7 +53,8 @@ inline const std::vector<Layer>& layers() {
        {"protocol", "cluster", "storage", "scheduler", "actors", "actors/control"},
        {"CAF", "CLI11", "cpp-httplib", "prometheus-cpp"}},
       {"apps/compute",
-       {"protocol", "cluster", "data", "actors", "actors/compute", "apps/cli/exit_codes.h"},
+       {"protocol", "cluster", "data", "actors", "actors/compute", "apps/cli/exit_codes.h",
+        "actors/control/state_folder.h", "model/base_inspect.h", "model/base_import.h"},
        {"CAF", "CLI11"}},
   };
   return all;

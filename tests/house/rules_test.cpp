@@ -30,6 +30,7 @@ TEST(Layering, FoldersIncludeOnlyWhatTheyMay) {
   EXPECT_EQ(layering("actors/compute/a.cpp", "\"model/session.h\""), 0U);
   EXPECT_EQ(layering("apps/cli/a.cpp", "\"actors/control/job.h\""), 0U);
   EXPECT_EQ(layering("apps/compute/a.cpp", "\"actors/compute/roles.h\""), 0U);
+  EXPECT_EQ(layering("apps/compute/a.cpp", "\"model/base_import.h\""), 0U);
   EXPECT_EQ(layering("tests/data/a_test.cpp", "\"storage/registry.h\""), 0U);
 
   EXPECT_EQ(layering("protocol/a.cpp", "\"cluster/transport.h\""), 1U);

@@ -69,17 +69,5 @@ TEST(MediaShape, ShortSoundMakesNoToken) {
     EXPECT_EQ(MediaShape::audio_tokens(frames[i]), tokens[i]) << frames[i] << " frames";
 }
 
-TEST(FrontEnd, AnUnknownBaseIsNotFoundAndTheMessageHelps) {
-  const auto misspelt = load_front_end("nanno");
-  ASSERT_FALSE(misspelt.has_value());
-  EXPECT_EQ(misspelt.error().code, Errc::not_found);
-  EXPECT_NE(misspelt.error().message.find("Did you mean \"nano\"?"), std::string::npos);
-  const auto folder = load_front_end("/models/Qwen2.5-Omni-7B");
-  ASSERT_FALSE(folder.has_value());
-  EXPECT_EQ(folder.error().code, Errc::not_found);
-  EXPECT_NE(folder.error().message.find("is a folder"), std::string::npos);
-  EXPECT_NE(folder.error().message.find("nano"), std::string::npos);
-}
-
 }  // namespace
 }  // namespace crabcast::model

@@ -1,0 +1,13 @@
+// `crabcast base inspect` and `crabcast base import`.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace crabcast::apps {
+
+// Adds the verbs to `app`; `code` receives the exit code of the one that runs.
+void add_base_verbs(CLI::App& app, int& code);
+
+}  // namespace crabcast::apps
