@@ -1,0 +1,374 @@
+// The JobMachine call by call: what must not happen, and messages that come late or out of order.
+#include <gmock/gmock.h>
+
+#include "actors/control/job_machine.h"
+
+namespace crabcast::actors {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+pb::RoleSlot slot(const std::string& role, pb::RoleKind kind, const std::string& node = "node-a") {
+  pb::RoleSlot slot;
+  slot.set_role(role);
+  slot.set_kind(kind);
+  slot.set_node(node);
+  return slot;
+}
+
+// A machine with two workers and a loader, and what it asked for since the last look.
+struct Bench {
+  explicit Bench(JobHistory history = {}, FailureSpec failure = {}) {
+    JobSpec spec;
+    spec.name = "job";
+    spec.train.steps = 10;
+    spec.train.lanes = 2;
+    spec.resources.workers_max = 2;
+    spec.resources.evaluators = 0;
+    spec.checkpoint.every_steps = 5;
+    spec.failure = failure;
+    machine.emplace(
+        "job-1", spec,
+        std::vector{slot("worker-0", pb::ROLE_WORKER), slot("worker-1", pb::ROLE_WORKER),
+                    slot("loader-0", pb::ROLE_LOADER)},
+        std::move(history));
+    machine->start(now);
+  }
+
+  static pb::RegisterMember registration(const std::string& role, int pid) {
+    pb::RegisterMember body;
+    body.set_role(role);
+    body.set_pid(pid);
+    return body;
+  }
+  void reg(const std::string& role, int pid = 0) {
+    machine->on_registered(registration(role, pid), now);
+  }
+  void ready(const std::string& role, std::uint64_t generation = 1, std::uint64_t step = 0) {
+    pb::GenerationReady body;
+    body.set_generation(generation);
+    body.set_state_step(step);
+    machine->on_generation_ready(role, body, now);
+  }
+  void step(const std::string& role, std::uint64_t generation, std::uint64_t step) {
+    pb::StepReady body;
+    body.set_generation(generation);
+    body.set_step(step);
+    body.set_finite(true);
+    machine->on_step_ready(role, body, now);
+  }
+  void run() {
+    reg("loader-0");
+    reg("worker-0", 10);
+    reg("worker-1", 11);
+    ready("worker-0");
+    ready("worker-1");
+    take();
+  }
+
+  // What it asked for, one line each: "commit 1 to worker-0".
+  std::vector<std::string> take() {
+    std::vector<std::string> lines;
+    for (const auto& action : machine->take_actions()) {
+      if (const auto* send = std::get_if<SendTo>(&action)) {
+        const auto& envelope = send->envelope;
+        const std::string to = " to " + send->role;
+        if (envelope.has_commit())
+          lines.push_back("commit " + std::to_string(envelope.commit().step()) + to);
+        if (envelope.has_skip_step())
+          lines.push_back("skip " + std::to_string(envelope.skip_step().step()) + to);
+        if (envelope.has_generation())
+          lines.push_back("generation " + std::to_string(envelope.generation().number()) + to);
+        if (envelope.has_leave_job()) lines.push_back("leave" + to);
+      } else if (const auto* write = std::get_if<WriteCommit>(&action)) {
+        lines.push_back("write " + std::to_string(write->record.step()));
+      } else if (const auto* start = std::get_if<StartProcess>(&action)) {
+        lines.push_back("start " + start->slot.role() + " on " + start->slot.node());
+      } else if (const auto* stop = std::get_if<StopProcess>(&action)) {
+        lines.push_back("stop " + stop->role);
+      } else if (const auto* event = std::get_if<RecordEvent>(&action)) {
+        if (event->event.kind() == "incident")
+          lines.push_back("incident " + event->event.subject());
+        if (event->event.kind() == "standstill") lines.push_back("standstill");
+      } else if (std::holds_alternative<Finish>(action)) {
+        lines.push_back("finish");
+      } else if (std::holds_alternative<FindCheckpoint>(action)) {
+        lines.push_back("find checkpoint");
+      }
+    }
+    return lines;
+  }
+  std::vector<std::string> after(Duration time) {
+    now += time;
+    machine->on_tick(now);
+    return take();
+  }
+  pb::ActorStatus actor(const std::string& role) const {
+    const auto status = machine->status(now, 0);
+    for (const auto& actor : status.actors())
+      if (actor.name() == role) return actor;
+    return {};
+  }
+
+  TimePoint now{std::chrono::hours(1)};
+  std::optional<JobMachine> machine;
+};
+
+TEST(JobMachineCalls, T1CommitWaitsForEveryMemberAndForTheDisk) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-0", 1, 1);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "worker-1 has not reported";
+  bench.step("worker-0", 1, 1);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "twice the same is not both";
+  bench.step("worker-1", 1, 1);
+  EXPECT_THAT(bench.take(), ElementsAre("write 1"));
+  EXPECT_THAT(bench.after(seconds(5)), IsEmpty()) << "not durable yet";
+  bench.machine->on_commit_durable(2, bench.now);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "another step";
+  bench.machine->on_commit_durable(1, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("commit 1 to worker-0", "commit 1 to worker-1"));
+  bench.machine->on_commit_durable(1, bench.now);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "once is enough";
+}
+
+TEST(JobMachineCalls, ReportsOfAnotherGenerationOrStepDoNotCount) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-0", 1, 1);
+  bench.step("worker-1", 0, 1);
+  bench.step("worker-1", 1, 2);
+  bench.step("worker-1", 2, 1);
+  bench.step("stranger", 1, 1);
+  EXPECT_THAT(bench.take(), IsEmpty());
+}
+
+// worker-1 reported its step and died before the other one did: the step belongs to nobody.
+TEST(JobMachineCalls, AReportDiesWithItsMember) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-1", 1, 1);
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  EXPECT_THAT(bench.take(), ElementsAre("generation 2 to worker-0"));
+  bench.step("worker-0", 1, 1);  // of the old generation, on its way when that ended
+  EXPECT_THAT(bench.take(), IsEmpty());
+  bench.ready("worker-0", 2, 0);
+  bench.step("worker-0", 2, 1);
+  EXPECT_THAT(bench.take(), ElementsAre("write 1"));
+}
+
+// It died while its commit was written; its successor must not be taken for it.
+TEST(JobMachineCalls, ACommitIsNotSentToASuccessor) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-0", 1, 1);
+  bench.step("worker-1", 1, 1);
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  bench.after(milliseconds(300));
+  bench.reg("worker-1", 12);
+  bench.take();
+  bench.machine->on_commit_durable(1, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("commit 1 to worker-0", "generation 2 to worker-0",
+                                        "generation 2 to worker-1"));
+}
+
+TEST(JobMachineCalls, ALedgerThatCannotBeWrittenEndsTheJob) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-0", 1, 1);
+  bench.step("worker-1", 1, 1);
+  bench.machine->on_commit_failed(1, {Errc::disk_full, "no space left"}, bench.now);
+  for (const std::string role : {"worker-0", "worker-1", "loader-0"})
+    bench.machine->on_gone(role, "left", true, bench.now);
+  EXPECT_TRUE(bench.machine->finished());
+  EXPECT_EQ(bench.machine->status(bench.now, 0).state(), pb::JOB_FAILED);
+  EXPECT_THAT(bench.machine->status(bench.now, 0).reason(), HasSubstr("step 1"));
+}
+
+TEST(JobMachineCalls, NothingFollowsTheEnd) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-0", 1, 1);
+  bench.step("worker-1", 1, 1);
+  bench.machine->on_stop(false, "asked", bench.now);
+  bench.machine->on_gone("worker-0", "left", true, bench.now, 10);
+  bench.machine->on_gone("worker-1", "left", true, bench.now, 11);
+  bench.machine->on_gone("loader-0", "left", true, bench.now);
+  EXPECT_EQ(bench.take().back(), "finish");
+  bench.machine->on_commit_durable(1, bench.now);  // was being written
+  bench.machine->on_checkpoint_stored(5, bench.now);
+  bench.machine->on_checkpoint_failed(5, {Errc::io_error, "x"}, bench.now);
+  bench.machine->on_checkpoint_found(5, bench.now);
+  bench.machine->on_placement({slot("worker-2", pb::ROLE_WORKER)}, bench.now);
+  bench.machine->adopt_process("worker-0", 10, bench.now);
+  bench.machine->on_gone("worker-0", "again", true, bench.now);
+  bench.machine->on_evaluation("worker-0", {}, bench.now);
+  bench.machine->on_stop(true, "again", bench.now);
+  bench.reg("worker-0", 10);
+  bench.step("worker-0", 1, 2);
+  bench.now += seconds(100);
+  bench.machine->on_tick(bench.now);
+  EXPECT_THAT(bench.machine->take_actions(), IsEmpty());
+}
+
+TEST(JobMachineCalls, NobodyIsStartedWhenTheJobEnds) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_stop(false, "asked", bench.now);
+  bench.take();
+  bench.machine->on_placement({slot("worker-2", pb::ROLE_WORKER)}, bench.now);
+  EXPECT_THAT(bench.take(), IsEmpty());
+}
+
+// ---- processes and their names ----------------------------------------------------------------
+
+// The agent's notice overtook the member's own message.
+TEST(JobMachineCalls, ARegistrationOfAProcessThatHasEndedIsLate) {
+  Bench bench;
+  bench.take();
+  bench.machine->on_gone("worker-0", "killed", true, bench.now, 10);
+  bench.reg("worker-0", 10);
+  EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_FAILED);
+  EXPECT_THAT(bench.after(milliseconds(300)), ElementsAre("start worker-0 on node-a"));
+  bench.machine->on_started("worker-0", 12);
+  bench.reg("worker-0", 10);
+  EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_STARTING);
+  bench.reg("worker-0", 12);
+  EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_HEALTHY);
+}
+
+TEST(JobMachineCalls, TheEndOfAnEarlierProcessIsNotThatOfItsSuccessor) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("worker-1", "its connection was lost", false, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1", "generation 2 to worker-0"));
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  bench.after(milliseconds(300));
+  bench.reg("worker-1", 12);
+  bench.take();
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_HEALTHY);
+}
+
+TEST(JobMachineCalls, WhoIsBeingKilledDoesNotComeBack) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("worker-1", "its connection was lost", false, bench.now);
+  bench.take();
+  bench.reg("worker-1", 11);  // it connected again before the kill reached it
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_FAILED);
+  EXPECT_THAT(bench.after(seconds(5)), IsEmpty());
+  EXPECT_THAT(bench.after(seconds(6)), ElementsAre("stop worker-1")) << "the order may be lost";
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  EXPECT_THAT(bench.after(seconds(1)), ElementsAre("start worker-1 on node-a"));
+}
+
+TEST(JobMachineCalls, AProcessThatRunsAlreadyIsNoFailedStart) {
+  Bench bench;
+  bench.take();
+  bench.machine->on_start_failed("worker-0", {Errc::already_exists, "runs here"}, bench.now);
+  EXPECT_THAT(bench.after(seconds(10)), IsEmpty());
+  bench.machine->on_start_failed("worker-1", {Errc::io_error, "no such file"}, bench.now);
+  EXPECT_THAT(bench.after(seconds(1)), ElementsAre("start worker-1 on node-a"));
+}
+
+// An agent that connects again names all that it runs.
+TEST(JobMachineCalls, AHealthyMemberStaysHealthyWhenItsAgentNamesIt) {
+  Bench bench;
+  bench.run();
+  bench.machine->adopt_process("worker-0", 10, bench.now);
+  EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_HEALTHY);
+  EXPECT_THAT(bench.take(), IsEmpty());
+}
+
+TEST(JobMachineCalls, AProcessThatWasGivenUpButRanOnIsReplacedOnce) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("worker-1", "the agent is gone", true, bench.now);
+  bench.take();
+  bench.machine->adopt_process("worker-1", 11, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1"));
+  EXPECT_THAT(bench.after(seconds(1)), IsEmpty()) << "the old one runs";
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  EXPECT_THAT(bench.after(milliseconds(100)), ElementsAre("start worker-1 on node-a"));
+  EXPECT_EQ(bench.actor("worker-1").restarts(), 1U);
+}
+
+// Its node is gone, and the controller found another one.
+TEST(JobMachineCalls, ARoleMovesToAnotherNode) {
+  Bench bench;
+  bench.run();
+  const std::vector moved{slot("worker-1", pb::ROLE_WORKER, "node-b")};
+  bench.machine->on_placement(moved, bench.now);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "it lives where it is";
+  bench.machine->on_gone("worker-1", "the agent is gone", true, bench.now);
+  bench.take();
+  EXPECT_THAT(bench.after(seconds(1)), ElementsAre("start worker-1 on node-b"));
+  EXPECT_EQ(bench.machine->node_of("worker-1"), "node-b");
+}
+
+TEST(JobMachineCalls, ARoleThatWasStartingMovesAtOnce) {
+  Bench bench;
+  bench.take();
+  bench.machine->on_placement({slot("worker-1", pb::ROLE_WORKER, "node-b")}, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("start worker-1 on node-b"));
+  bench.machine->on_placement({slot("worker-1", pb::ROLE_WORKER, "node-b")}, bench.now);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "it starts there already";
+}
+
+// ---- state --------------------------------------------------------------------------------------
+
+TEST(JobMachineCalls, AMissedVerdictIsOnlyToldToThoseWhoWaitForThatVeryStep) {
+  JobHistory history;
+  history.last_commit = 5;
+  history.last_generation = 3;
+  const auto told = [&](std::uint64_t pending, std::uint64_t generation, bool skipped) {
+    history.last_skipped = skipped;
+    Bench bench(history);
+    bench.take();
+    auto body = Bench::registration("worker-0", 10);
+    body.set_holds_state(true);
+    body.set_state_step(4);
+    body.set_pending_step(pending);
+    body.set_generation(generation);
+    bench.machine->on_registered(body, bench.now);
+    auto lines = bench.take();
+    std::erase_if(lines, [](const auto& line) { return line.starts_with("generation"); });
+    return lines;
+  };
+  EXPECT_THAT(told(5, 3, false), ElementsAre("commit 5 to worker-0"));
+  EXPECT_THAT(told(5, 3, true), ElementsAre("skip 5 to worker-0")) << "its update was not applied";
+  EXPECT_THAT(told(6, 3, false), IsEmpty());
+  EXPECT_THAT(told(5, 4, false), IsEmpty());
+  EXPECT_THAT(told(0, 3, false), IsEmpty());
+}
+
+TEST(JobMachineCalls, AStandstillOpensANewGeneration) {
+  Bench bench;
+  bench.run();
+  for (const std::string role : {"worker-0", "worker-1"}) {
+    pb::MemberProgress progress;
+    progress.set_role(role);
+    progress.set_doing("step 1: wait for commit");
+    progress.set_progress(3);
+    bench.machine->on_progress(progress, bench.now);
+  }
+  EXPECT_THAT(bench.after(seconds(59)), IsEmpty());
+  EXPECT_THAT(bench.after(seconds(2)),
+              ElementsAre("standstill", "generation 2 to worker-0", "generation 2 to worker-1"));
+}
+
+TEST(JobMachineCalls, FirstWorkersWaitForTheOthersButNotForEver) {
+  Bench bench;
+  bench.reg("worker-0", 10);
+  bench.take();
+  EXPECT_THAT(bench.after(seconds(59)), IsEmpty());
+  EXPECT_THAT(bench.after(seconds(2)), ElementsAre("generation 1 to worker-0"));
+}
+
+}  // namespace
+}  // namespace crabcast::actors

@@ -1,0 +1,241 @@
+// A whole cast in virtual time around one JobMachine: agents, workers, loaders, evaluators, the
+// ledger and the checkpoint store, each as the real one behaves, as far as the machine can tell.
+//
+// A worker's state after step n is a number that depends only on the steps before (expected_state),
+// so whoever applies a step twice, skips one, or loads the wrong state is found at once (T-2). The
+// cast checks on the way what must hold at each moment: T-1, the ledger is contiguous, lanes are a
+// partition, a generation's number is never used twice, nothing happens after Finish.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "actors/control/job_machine.h"
+
+namespace crabcast::actors {
+
+using std::chrono::milliseconds;
+
+// How long things take; each is stretched by up to (1 + jitter).
+struct Pace {
+  Duration link = milliseconds(1);
+  Duration agent = milliseconds(5);  // an order to the agent, or its notice of an exit
+  Duration start = milliseconds(500);
+  Duration load = milliseconds(100);
+  Duration compute = milliseconds(50);
+  Duration optimizer = milliseconds(2);
+  Duration ledger = milliseconds(5);
+  Duration save = milliseconds(200);
+  Duration evaluate = milliseconds(1000);
+  Duration peer_death = milliseconds(200);  // until a collective notices it
+  Duration silence = std::chrono::seconds(5);
+  Duration tick = milliseconds(100);
+  double jitter = 0;
+};
+
+struct CastOptions {
+  JobSpec spec;
+  JobTimeouts timeouts;
+  Pace pace;
+  std::uint64_t seed = 1;
+  std::set<std::uint64_t> non_finite;       // steps
+  std::uint64_t epoch_steps = 0;            // what loaders make of the epochs
+  std::map<std::string, std::string> base;  // hash by role, where it is not "base"
+};
+
+class Cast {
+ public:
+  explicit Cast(CastOptions options);
+
+  // ---- time
+  void run_for(Duration time);
+  // Until the job is over or `done` holds; false when neither happened in time.
+  bool run_until(const std::function<bool()>& done, Duration limit = std::chrono::hours(1));
+  bool run_to_end(Duration limit = std::chrono::hours(1)) {
+    return run_until([] { return false; }, limit) && finish.has_value();
+  }
+  TimePoint now() const { return now_; }
+  void at(Duration delay, std::function<void()> action);
+
+  // ---- what befalls the cast
+  void kill(const std::string& role);    // SIGKILL
+  void hang(const std::string& role);    // its working thread stands still
+  void freeze(const std::string& role);  // the whole process stands still
+  // Its connection, which it opens again; the coordinator notices after a while.
+  void break_link(const std::string& role, Duration noticed_after = {});
+  void fail_collective(const std::string& role);
+  // What its ledger was writing may have become durable.
+  void restart_coordinator(Duration away, bool write_survives = false);
+  // The agent's connection breaks; it comes back, and its processes ran on.
+  void lose_agent(Duration away);
+  void repeat_late(const std::string& role, Duration delay);  // what it said last, once more
+  void stop(bool keep);
+  void add_worker(const std::string& role, const std::string& node = "node-a");
+  void fatal_fault(const std::string& role, Errc code, const std::string& message);
+
+  int failing_saves = 0;  // so many of the next ones fail
+  bool saves_never_end = false;
+  std::set<std::string> never_start;                // roles whose processes do not register
+  std::set<std::string> cannot_start;               // roles that the agent refuses
+  std::map<std::string, std::uint64_t> wrong_once;  // role -> step with a wrong gradient
+  std::set<std::uint64_t> corrupt;                  // checkpoints that do not verify
+
+  // ---- what there is
+  struct Process;
+  std::shared_ptr<Process> process(const std::string& role) const;
+  bool alive(const std::string& role) const { return process(role) != nullptr; }
+  std::string doing(const std::string& role) const;
+  std::vector<pb::Event> all(const std::string& kind) const;
+  std::size_t count(const std::string& kind) const { return all(kind).size(); }
+  std::uint64_t committed() const { return ledger.size(); }
+  std::uint64_t expected_state(std::uint64_t step);
+  JobMachine& machine() { return *machine_; }
+  pb::JobStatus status() const { return machine_->status(now_, 0); }
+  std::vector<std::string> living(pb::RoleKind kind) const;
+  bool all_registered() const;
+  bool leaving() const;  // the job ends
+
+  std::vector<pb::CommitRecord> ledger;
+  std::map<std::uint64_t, std::uint64_t> store;  // checkpoint -> state
+  std::vector<pb::Event> events;
+  std::vector<pb::Generation> generations;
+  std::vector<std::uint64_t> rewinds;
+  std::vector<std::pair<std::string, std::uint64_t>> evaluations;  // role, checkpoint; as asked
+  std::map<std::string, int> lost;    // processes that ended, or were given up, before the end
+  std::map<std::string, int> starts;  // by role
+  std::optional<Finish> finish;
+  CastOptions options;
+
+ private:
+  struct Run;
+  using ProcessPtr = std::shared_ptr<Process>;
+  using RunPtr = std::shared_ptr<Run>;
+
+  Duration stretched(Duration time);
+  void tick();
+  bool step_once();
+  void carry_out();
+  void tell(const std::function<void(JobMachine&)>& what);
+  JobHistory history() const;
+  void begin_coordinator();
+  void agent_connected();
+
+  void act(const SendTo& action);
+  void act(const WriteCommit& action);
+  void act(const RewindLedger& action);
+  void act(const RecordEvent& action) { events.push_back(action.event); }
+  void act(const StartProcess& action);
+  void act(const StopProcess& action);
+  void act(const FindCheckpoint& action);
+  void act(const ApplyRetention& action);
+  void act(const Finish& action);
+  void to_agent(std::function<void()> order);
+  void check_generation(const std::string& to, const pb::Generation& generation);
+  void check_record(const pb::CommitRecord& record);
+
+  void start_process(const pb::RoleSlot& slot);
+  void connect(const ProcessPtr& p);
+  void end_process(const ProcessPtr& p, const std::string& evidence);
+  void count_lost(const ProcessPtr& p);
+  using Said = std::function<void(JobMachine&, const std::string& sender)>;
+  void say(const ProcessPtr& p, Said what);
+  void link_is_down(const ProcessPtr& p, std::uint64_t link);
+  void report_progress(const ProcessPtr& p, std::uint64_t link);
+  void receive(const ProcessPtr& p, const pb::Envelope& envelope);
+
+  void doing(Process& p, const std::string& what);
+  void receive_commit(const ProcessPtr& p, const pb::Commit& commit);
+  void next_task(const ProcessPtr& p);
+  void begin_run(const ProcessPtr& p, const pb::Generation& generation);
+  void load_from_peer(const ProcessPtr& p, const RunPtr& run);
+  void loaded(const ProcessPtr& p, const RunPtr& run);
+  void join(const ProcessPtr& p, const RunPtr& run, const std::string& where,
+            std::function<void(const ProcessPtr&)> then);
+  void begin_step(const ProcessPtr& p, const RunPtr& run, std::uint64_t step);
+  void report_step(const ProcessPtr& p, const RunPtr& run);
+  void decide(const ProcessPtr& p);
+  void end_run(const ProcessPtr& p);
+  void fault(const ProcessPtr& p, const RunPtr& run, Errc code, const std::string& message,
+             bool fatal = false);
+  // Goes on with a run after a while, if its process can and it was not superseded.
+  void later(Duration time, const ProcessPtr& p, const RunPtr& run, std::function<void()> then);
+  void save(const ProcessPtr& p, std::uint64_t id);
+  void evaluate_next(const ProcessPtr& p);
+
+  std::mt19937_64 random_;
+  TimePoint now_{std::chrono::hours(1)};
+  std::multimap<TimePoint, std::function<void()>> queue_;
+  std::unique_ptr<JobMachine> machine_;
+  std::uint64_t coordinator_ = 0;  // changes with each restart
+  bool coordinator_up_ = false;
+  bool agent_up_ = false;
+  std::vector<std::function<void()>> agent_orders_;
+  std::vector<std::function<void()>> unheard_;
+  std::vector<pb::RoleSlot> placement_;
+  std::map<std::string, ProcessPtr> running_;  // what the agent runs
+  // Whom the coordinator talks to, by role: process and connection.
+  std::map<std::string, std::pair<int, std::uint64_t>> members_;
+  std::map<int, ProcessPtr> processes_;
+  int next_pid_ = 100;
+  std::uint64_t next_link_ = 1;
+  TimePoint ledger_free_{};
+  std::optional<pb::CommitRecord> writing_;
+  std::vector<std::uint64_t> states_;
+  std::map<std::uint64_t, std::string> generation_text_;                      // by number
+  std::set<std::tuple<std::uint64_t, std::uint64_t, std::string>> reported_;  // gen, step, role
+  std::map<std::uint64_t, std::uint64_t> offers_;  // generation -> state of its source
+  // (generation, place) -> who has come there
+  std::map<std::pair<std::uint64_t, std::string>,
+           std::map<std::string, std::pair<RunPtr, std::function<void(const ProcessPtr&)>>>>
+      meetings_;
+};
+
+struct Cast::Run {
+  pb::Generation generation;
+  pb::GenerationMember me;
+  std::uint64_t step = 0;
+  bool interruptible = false;  // waits for others: a newer generation ends it at once
+  bool over = false;
+};
+
+struct Cast::Process {
+  pb::RoleSlot slot;
+  int pid = 0;
+  bool alive = true;
+  bool hung = false;
+  bool frozen = false;
+  bool counted = false;    // as lost
+  std::uint64_t link = 0;  // changes with each connection; 0: none
+  TimePoint out_free{}, in_free{};
+  std::string what = "starting";
+  std::uint64_t progress = 0;
+  std::function<void(JobMachine&, const std::string&)> last_said;
+  // A worker's
+  std::uint64_t applied = 0, state = 0, newest = 0, pending = 0;
+  struct Decision {
+    std::uint64_t step = 0;
+    bool skip = false;
+    std::uint64_t checkpoint = 0;
+  };
+  std::optional<Decision> decided;
+  RunPtr run;
+  std::deque<std::function<void()>> tasks;  // of the training thread
+  // An evaluator's
+  std::deque<pb::Evaluate> evaluations;
+  bool evaluating = false;
+
+  [[nodiscard]] const std::string& role() const { return slot.role(); }
+  [[nodiscard]] bool works() const { return alive && !hung && !frozen; }
+};
+
+}  // namespace crabcast::actors
