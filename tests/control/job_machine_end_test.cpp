@@ -142,7 +142,9 @@ TEST(Stop, WhileAGenerationFormsAgain) {
 }
 
 TEST(Stop, WhileEverybodyIsLostTheNewestCheckpointIsTheLastWord) {
-  Cast cast(two_workers());
+  auto options = two_workers();
+  options.pace.save = milliseconds(50);
+  Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 6; }));
   cast.kill("worker-0");
   cast.kill("worker-1");
@@ -150,6 +152,7 @@ TEST(Stop, WhileEverybodyIsLostTheNewestCheckpointIsTheLastWord) {
   cast.stop(true);
   ASSERT_TRUE(cast.run_to_end(minutes(1)));
   EXPECT_EQ(cast.finish->state, pb::JOB_STOPPED);
+  ASSERT_FALSE(cast.store.empty());
   EXPECT_EQ(cast.store.rbegin()->first, 4U);
 }
 

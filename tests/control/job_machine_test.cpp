@@ -99,18 +99,45 @@ TEST(WorkerLost, BeforeItRegistered) {
   EXPECT_GT(incident.incident().load_seconds(), 0.5) << "until its successor registered";
 }
 
-TEST(WorkerLost, WhileTheGenerationForms) {
+// Nobody holds a state yet that the others could go on with, so its successor is waited for.
+TEST(WorkerLost, WhileTheFirstGenerationForms) {
   Cast cast(two_workers());
   ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 1; }));
   cast.kill("worker-1");
   expect_succeeded(cast);
   only_incident(cast, "worker-1");
-  EXPECT_EQ(cast.generations[1].members_size(), 1);
+  ASSERT_EQ(cast.generations.size(), 2U);
+  EXPECT_EQ(cast.generations[1].members_size(), 2);
   EXPECT_EQ(cast.generations[1].first_step(), 1U);
 }
 
-TEST(WorkerLost, WhileItComputes) {
+TEST(WorkerLost, WhileTheFirstGenerationFormsAndItsSuccessorIsNotWaitedForForEver) {
   Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 1; }));
+  cast.never_start = {"worker-1"};
+  cast.kill("worker-1");
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 2; }, seconds(61)));
+  EXPECT_EQ(cast.generations[1].members_size(), 1);
+  expect_succeeded(cast);
+}
+
+TEST(WorkerLost, WhileALaterGenerationForms) {
+  auto options = two_workers();
+  options.spec.train.steps = 40;
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 3; }));
+  cast.kill("worker-0");
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 3; }));
+  cast.kill("worker-0");
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 4; }, milliseconds(10)));
+  EXPECT_EQ(cast.generations[3].members_size(), 1) << "who holds the state goes on at once";
+  expect_succeeded(cast);
+}
+
+TEST(WorkerLost, WhileItComputes) {
+  auto options = two_workers();
+  options.spec.train.steps = 40;
+  Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "step 6: forward"); }));
   cast.kill("worker-1");
   expect_succeeded(cast);
@@ -163,6 +190,7 @@ TEST(WorkerLost, WhileAnEarlierSaverAndALaterOneSave) {
   auto options = two_workers();
   options.spec.train.steps = 60;
   options.pace.start = milliseconds(100);
+  options.pace.compute = milliseconds(150);
   options.pace.save = seconds(2);
   Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 2; }));
@@ -191,9 +219,10 @@ TEST(WorkerLost, WhileTheFinalCheckpointIsSaved) {
 
 TEST(WorkerLost, AllOfThemAfterTheLastStepButBeforeItIsStored) {
   auto options = two_workers();
-  options.pace.save = milliseconds(300);
+  options.pace.save = milliseconds(150);
   Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 12; }));
+  ASSERT_TRUE(cast.store.contains(8));
   cast.run_for(milliseconds(50));
   cast.kill("worker-0");
   cast.kill("worker-1");
@@ -244,8 +273,12 @@ TEST(WorkerLost, ConnectionThatIsBackBeforeItIsMissed) {
 
 // ---- everybody is lost --------------------------------------------------------------------------
 
+// The end of the second one is heard after that of the first: its generation of one is opened, and
+// dropped at once.
 TEST(AllWorkersLost, TrainingGoesOnFromTheNewestCheckpoint) {
-  Cast cast(two_workers());
+  auto options = two_workers();
+  options.pace.save = milliseconds(50);
+  Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 10; }));
   cast.kill("worker-0");
   cast.kill("worker-1");
@@ -253,14 +286,18 @@ TEST(AllWorkersLost, TrainingGoesOnFromTheNewestCheckpoint) {
   EXPECT_THAT(cast.rewinds, ElementsAre(8));
   EXPECT_EQ(cast.count("rewind"), 1U);
   EXPECT_EQ(cast.count("incident"), 2U);
-  EXPECT_EQ(cast.generations[1].state_source(), "checkpoint");
-  EXPECT_EQ(cast.generations[1].source_checkpoint(), 8U);
+  ASSERT_EQ(cast.generations.size(), 3U);
+  EXPECT_EQ(cast.generations[1].state_source(), "peer");
+  EXPECT_EQ(cast.generations[2].state_source(), "checkpoint");
+  EXPECT_EQ(cast.generations[2].source_checkpoint(), 8U);
 }
 
 TEST(AllWorkersLost, NobodyGoesOnFromACheckpointThatDoesNotVerify) {
   auto options = two_workers();
+  options.pace.save = milliseconds(50);
   Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 10; }));
+  ASSERT_TRUE(cast.store.contains(8));
   cast.corrupt = {8};
   cast.kill("worker-0");
   cast.kill("worker-1");
@@ -277,7 +314,8 @@ TEST(AllWorkersLost, WithoutACheckpointTheyBeginAfresh) {
   cast.kill("worker-1");
   expect_succeeded(cast);
   EXPECT_THAT(cast.rewinds, ElementsAre(0));
-  EXPECT_EQ(cast.generations[1].state_source(), "fresh");
+  ASSERT_EQ(cast.generations.size(), 3U);
+  EXPECT_EQ(cast.generations[2].state_source(), "fresh");
 }
 
 // A checkpoint that is being written may become the newest: nobody looks for one before it is done.
@@ -320,7 +358,9 @@ TEST(LoaderLost, HangsAndIsTheCulpritOfThoseThatWaitForBatches) {
 }
 
 TEST(EvaluatorLost, TheEvaluationIsDoneAgain) {
-  Cast cast(two_workers());
+  auto options = two_workers();
+  options.pace.compute = milliseconds(500);  // it is back before the next checkpoint comes
+  Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] { return does(cast, "evaluator-0", "evaluate"); }));
   cast.kill("evaluator-0");
   expect_succeeded(cast);
@@ -347,7 +387,7 @@ TEST(EvaluatorLost, AgainAndAgainOnOneCheckpoint) {
   Cast cast(options);
   ASSERT_TRUE(cast.run_until([&] {
     if (does(cast, "evaluator-0", "evaluate")) cast.kill("evaluator-0");
-    return false;
+    return cast.finish.has_value();
   }));
   EXPECT_EQ(cast.finish->state, pb::JOB_SUCCEEDED);
   EXPECT_EQ(cast.lost["evaluator-0"], 3);

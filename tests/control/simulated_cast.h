@@ -1,5 +1,7 @@
 // A whole cast in virtual time around one JobMachine: agents, workers, loaders, evaluators, the
-// ledger and the checkpoint store, each as the real one behaves, as far as the machine can tell.
+// ledger and the checkpoint store, each as the real one behaves, as far as the machine can tell:
+// simulated_cast.cpp is the job actor with its stores, simulated_processes.cpp the agents and what
+// befalls their processes, simulated_members.cpp the members' work.
 //
 // A worker's state after step n is a number that depends only on the steps before (expected_state),
 // so whoever applies a step twice, skips one, or loads the wrong state is found at once (T-2). The
@@ -38,6 +40,7 @@ struct Pace {
   Duration save = milliseconds(200);
   Duration evaluate = milliseconds(1000);
   Duration peer_death = milliseconds(200);  // until a collective notices it
+  Duration grace = milliseconds(500);       // a broken connection may come back this long
   Duration silence = std::chrono::seconds(5);
   Duration tick = milliseconds(100);
   double jitter = 0;
@@ -51,6 +54,7 @@ struct CastOptions {
   std::set<std::uint64_t> non_finite;       // steps
   std::uint64_t epoch_steps = 0;            // what loaders make of the epochs
   std::map<std::string, std::string> base;  // hash by role, where it is not "base"
+  std::set<std::string> on_node_b;          // roles that are not on node-a
 };
 
 class Cast {
@@ -59,10 +63,10 @@ class Cast {
 
   // ---- time
   void run_for(Duration time);
-  // Until the job is over or `done` holds; false when neither happened in time.
+  // Until `done` holds; false when the job was over before, or the time.
   bool run_until(const std::function<bool()>& done, Duration limit = std::chrono::hours(1));
   bool run_to_end(Duration limit = std::chrono::hours(1)) {
-    return run_until([] { return false; }, limit) && finish.has_value();
+    return run_until([this] { return finish.has_value(); }, limit);
   }
   TimePoint now() const { return now_; }
   void at(Duration delay, std::function<void()> action);
@@ -76,11 +80,17 @@ class Cast {
   void fail_collective(const std::string& role);
   // What its ledger was writing may have become durable.
   void restart_coordinator(Duration away, bool write_survives = false);
-  // The agent's connection breaks; it comes back, and its processes ran on.
-  void lose_agent(Duration away);
-  void repeat_late(const std::string& role, Duration delay);  // what it said last, once more
+  // The connection to a node's agent breaks; it comes back, and its processes ran on.
+  void lose_agent(Duration away, const std::string& node = "node-a");
+  // An agent dies, and its processes with it; the next one of that node knows nothing.
+  void kill_agent(Duration away, const std::string& node);
+  // The coordinator dies with all processes of its node.
+  void lose_node_of_coordinator(Duration away, bool write_survives = false);
+  void repeat_late(const std::string& role, Duration delay);       // what it said last, once more
+  void repeat_exit_late(const std::string& role, Duration delay);  // the notice of its last end
   void stop(bool keep);
-  void add_worker(const std::string& role, const std::string& node = "node-a");
+  // The controller places roles; one that is there already may move to another node.
+  void place(const std::string& role, const std::string& node = "node-a");
   void fatal_fault(const std::string& role, Errc code, const std::string& message);
 
   int failing_saves = 0;  // so many of the next ones fail
@@ -102,13 +112,17 @@ class Cast {
   JobMachine& machine() { return *machine_; }
   pb::JobStatus status() const { return machine_->status(now_, 0); }
   std::vector<std::string> living(pb::RoleKind kind) const;
+  pb::ActorState state_of(const std::string& role) const;
   bool all_registered() const;
   bool leaving() const;  // the job ends
+  // Processes that an agent which the coordinator reaches still runs.
+  std::vector<std::string> within_reach() const;
 
   std::vector<pb::CommitRecord> ledger;
   std::map<std::uint64_t, std::uint64_t> store;  // checkpoint -> state
   std::vector<pb::Event> events;
   std::vector<pb::Generation> generations;
+  std::uint64_t stored_generation = 0;  // the newest number that was given away
   std::vector<std::uint64_t> rewinds;
   std::vector<std::pair<std::string, std::uint64_t>> evaluations;  // role, checkpoint; as asked
   std::map<std::string, int> lost;    // processes that ended, or were given up, before the end
@@ -123,12 +137,12 @@ class Cast {
 
   Duration stretched(Duration time);
   void tick();
+  void trace(const std::string& line) const;
   bool step_once();
   void carry_out();
   void tell(const std::function<void(JobMachine&)>& what);
   JobHistory history() const;
   void begin_coordinator();
-  void agent_connected();
 
   void act(const SendTo& action);
   void act(const WriteCommit& action);
@@ -139,16 +153,38 @@ class Cast {
   void act(const FindCheckpoint& action);
   void act(const ApplyRetention& action);
   void act(const Finish& action);
-  void to_agent(std::function<void()> order);
   void check_generation(const std::string& to, const pb::Generation& generation);
   void check_record(const pb::CommitRecord& record);
+
+  struct Order {
+    std::string node;
+    std::string starts;  // role; empty for an order to stop
+    std::function<void()> carry_out;
+  };
+  struct Agent {
+    bool alive = true;
+    bool connected = false;
+    std::uint64_t link = 0;                      // changes with each connection
+    std::map<std::string, ProcessPtr> running;   // by role
+    std::vector<Order> waiting;                  // until it is connected
+    std::vector<std::function<void()>> unheard;  // exits while nobody watched
+  };
+  void connect_agent(const std::string& node);
+  void agent_connected(const std::string& node);
+  void agent_is_down(const std::string& node);
+  void give(Order order);
+  void role_started(const std::string& node, const ProcessPtr& p);
+  void role_exited(const ProcessPtr& p, const std::string& evidence);
+  std::vector<ProcessPtr> running() const;
 
   void start_process(const pb::RoleSlot& slot);
   void connect(const ProcessPtr& p);
   void end_process(const ProcessPtr& p, const std::string& evidence);
+  void stop_living(const ProcessPtr& p, Duration link_noticed_after);
   void count_lost(const ProcessPtr& p);
   using Said = std::function<void(JobMachine&, const std::string& sender)>;
   void say(const ProcessPtr& p, Said what);
+  void break_link(const ProcessPtr& p, Duration noticed_after);
   void link_is_down(const ProcessPtr& p, std::uint64_t link);
   void report_progress(const ProcessPtr& p, std::uint64_t link);
   void receive(const ProcessPtr& p, const pb::Envelope& envelope);
@@ -178,11 +214,9 @@ class Cast {
   std::unique_ptr<JobMachine> machine_;
   std::uint64_t coordinator_ = 0;  // changes with each restart
   bool coordinator_up_ = false;
-  bool agent_up_ = false;
-  std::vector<std::function<void()>> agent_orders_;
-  std::vector<std::function<void()>> unheard_;
+  std::map<std::string, Agent> agents_;  // by node
   std::vector<pb::RoleSlot> placement_;
-  std::map<std::string, ProcessPtr> running_;  // what the agent runs
+  std::map<std::string, std::function<void()>> last_exit_;  // by role
   // Whom the coordinator talks to, by role: process and connection.
   std::map<std::string, std::pair<int, std::uint64_t>> members_;
   std::map<int, ProcessPtr> processes_;

@@ -29,6 +29,32 @@ std::uint64_t Cast::expected_state(std::uint64_t step) {
   return states_[step];
 }
 
+// ---- messages ------------------------------------------------------------------------------
+
+void Cast::receive(const ProcessPtr& p, const pb::Envelope& envelope) {
+  if (envelope.has_generation()) {
+    const auto generation = envelope.generation();
+    p->newest = std::max(p->newest, generation.number());
+    p->tasks.push_back([this, p, generation] {
+      if (p->newest == generation.number()) begin_run(p, generation);
+    });
+    // A verdict that is there wins over the interruption.
+    const bool decided = p->pending != 0 && p->decided && p->decided->step == p->pending;
+    if (p->run && p->run->interruptible && !decided && p->works()) end_run(p);
+    next_task(p);
+  } else if (envelope.has_commit()) {
+    receive_commit(p, envelope.commit());
+  } else if (envelope.has_skip_step()) {
+    p->decided = Process::Decision{envelope.skip_step().step(), true, 0};
+    if (p->pending == envelope.skip_step().step()) decide(p);
+  } else if (envelope.has_evaluate()) {
+    p->evaluations.push_back(envelope.evaluate());
+    evaluate_next(p);
+  } else if (envelope.has_leave_job()) {
+    if (p->works()) at(stretched(options.pace.link), [this, p] { end_process(p, "exit code 0"); });
+  }
+}
+
 // ---- workers ----------------------------------------------------------------------------------
 
 void Cast::receive_commit(const ProcessPtr& p, const pb::Commit& commit) {
@@ -260,26 +286,29 @@ void Cast::fault(const ProcessPtr& p, const RunPtr& run, Errc code, const std::s
   end_run(p);
 }
 
+// Into the store of the coordinator that is there when it begins; the job actor hears of its end a
+// little later.
 void Cast::save(const ProcessPtr& p, std::uint64_t id) {
   const auto step = p->applied;
   const auto state = p->state;
   if (saves_never_end) return;
-  at(stretched(options.pace.save), [this, p, id, step, state] {
-    if (!p->alive || p->frozen || finish) return;
+  at(stretched(options.pace.save), [this, p, id, step, state, life = coordinator_] {
+    if (!p->alive || p->frozen || finish || life != coordinator_ || !coordinator_up_) return;
     const bool fails = failing_saves > 0;
     if (fails) --failing_saves;
     EXPECT_EQ(step, id) << "checkpoint " << id << " holds another step's state";
-    EXPECT_EQ(state, expected_state(id));
     if (!fails) {
       store[id] = state;
       corrupt.erase(id);
     }
-    if (!coordinator_up_) return;
-    tell([&](JobMachine& machine) {
-      if (fails)
-        machine.on_checkpoint_failed(id, {Errc::disk_full, "no space left"}, now_);
-      else
-        machine.on_checkpoint_stored(id, now_);
+    at(stretched(options.pace.link), [this, id, fails, life] {
+      if (life != coordinator_ || !coordinator_up_) return;
+      tell([&](JobMachine& machine) {
+        if (fails)
+          machine.on_checkpoint_failed(id, {Errc::disk_full, "no space left"}, now_);
+        else
+          machine.on_checkpoint_stored(id, now_);
+      });
     });
   });
 }
@@ -294,11 +323,11 @@ void Cast::evaluate_next(const ProcessPtr& p) {
     p->evaluations.pop_front();
     p->evaluating = false;
     pb::EvaluationDone done;
-    if (store.contains(checkpoint)) {
+    if (store.contains(checkpoint) && !corrupt.contains(checkpoint)) {
       done.mutable_record()->set_checkpoint(checkpoint);
       done.mutable_record()->set_mean(0.5);
     } else {
-      done.mutable_failure()->set_message("there is no checkpoint " + std::to_string(checkpoint));
+      done.mutable_failure()->set_message("cannot read checkpoint " + std::to_string(checkpoint));
     }
     doing(*p, "wait for a checkpoint");
     say(p, [this, done](JobMachine& machine, const std::string& sender) {
@@ -308,18 +337,4 @@ void Cast::evaluate_next(const ProcessPtr& p) {
   });
 }
 
-// ---- tests ------------------------------------------------------------------------------------
-
-namespace {
-
-TEST(SimulatedMembers, StatesDifferFromStepToStepUnlessSkipped) {
-  CastOptions options;
-  options.non_finite = {3};
-  Cast cast(options);
-  EXPECT_NE(cast.expected_state(1), cast.expected_state(2));
-  EXPECT_EQ(cast.expected_state(2), cast.expected_state(3));
-  EXPECT_NE(cast.expected_state(3), cast.expected_state(4));
-}
-
-}  // namespace
 }  // namespace crabcast::actors
