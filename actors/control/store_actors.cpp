@@ -52,13 +52,13 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
         for (const auto& id : *removed) spdlog::info("checkpoint {} deleted", id.value());
         return caf::unit;
       },
-      [self](FindNewest) -> caf::result<FoundCheckpoint> {
+      [self](const FindNewest& find) -> caf::result<FoundCheckpoint> {
         FoundCheckpoint found;
-        auto newest = self->state.store->newest_verified([&](const storage::VerifyReport& bad) {
-          for (const auto& problem : bad.problems)
-            found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " +
-                                     problem);
-        });
+        const auto problem = [&](const storage::VerifyReport& bad) {
+          for (const auto& one : bad.problems)
+            found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " + one);
+        };
+        auto newest = self->state.store->newest_verified_up_to(CheckpointId{find.at_most}, problem);
         if (!newest) return to_caf(newest.error());
         if (*newest) found.id = (*newest)->id();
         return found;

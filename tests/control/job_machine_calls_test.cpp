@@ -81,15 +81,17 @@ struct Bench {
           lines.push_back("commit " + std::to_string(envelope.commit().step()) + to);
         if (envelope.has_skip_step())
           lines.push_back("skip " + std::to_string(envelope.skip_step().step()) + to);
-        if (envelope.has_generation())
-          lines.push_back("generation " + std::to_string(envelope.generation().number()) + to);
         if (envelope.has_leave_job()) lines.push_back("leave" + to);
+      } else if (const auto* publish = std::get_if<PublishGeneration>(&action)) {
+        for (const auto& role : publish->roles)
+          lines.push_back("generation " + std::to_string(publish->generation.number()) + " to " +
+                          role);
       } else if (const auto* write = std::get_if<WriteCommit>(&action)) {
         lines.push_back("write " + std::to_string(write->record.step()));
       } else if (const auto* start = std::get_if<StartProcess>(&action)) {
         lines.push_back("start " + start->slot.role() + " on " + start->slot.node());
       } else if (const auto* stop = std::get_if<StopProcess>(&action)) {
-        lines.push_back("stop " + stop->role);
+        lines.push_back("stop " + stop->role + " on " + stop->node);
       } else if (const auto* event = std::get_if<RecordEvent>(&action)) {
         if (event->event.kind() == "incident")
           lines.push_back("incident " + event->event.subject());
@@ -245,7 +247,7 @@ TEST(JobMachineCalls, TheEndOfAnEarlierProcessIsNotThatOfItsSuccessor) {
   Bench bench;
   bench.run();
   bench.machine->on_gone("worker-1", "its connection was lost", false, bench.now);
-  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1", "generation 2 to worker-0"));
+  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1 on node-a", "generation 2 to worker-0"));
   bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
   bench.after(milliseconds(300));
   bench.reg("worker-1", 12);
@@ -262,7 +264,8 @@ TEST(JobMachineCalls, WhoIsBeingKilledDoesNotComeBack) {
   bench.reg("worker-1", 11);  // it connected again before the kill reached it
   EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_FAILED);
   EXPECT_THAT(bench.after(seconds(5)), IsEmpty());
-  EXPECT_THAT(bench.after(seconds(6)), ElementsAre("stop worker-1")) << "the order may be lost";
+  EXPECT_THAT(bench.after(seconds(6)), ElementsAre("stop worker-1 on node-a"))
+      << "the order may be lost";
   bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
   EXPECT_THAT(bench.after(seconds(1)), ElementsAre("start worker-1 on node-a"));
 }
@@ -291,7 +294,7 @@ TEST(JobMachineCalls, AProcessThatWasGivenUpButRanOnIsReplacedOnce) {
   bench.machine->on_gone("worker-1", "the agent is gone", true, bench.now);
   bench.take();
   bench.machine->adopt_process("worker-1", 11, bench.now);
-  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1"));
+  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1 on node-a"));
   EXPECT_THAT(bench.after(seconds(1)), IsEmpty()) << "the old one runs";
   bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
   EXPECT_THAT(bench.after(milliseconds(100)), ElementsAre("start worker-1 on node-a"));
@@ -315,7 +318,8 @@ TEST(JobMachineCalls, ARoleThatWasStartingMovesAtOnce) {
   Bench bench;
   bench.take();
   bench.machine->on_placement({slot("worker-1", pb::ROLE_WORKER, "node-b")}, bench.now);
-  EXPECT_THAT(bench.take(), ElementsAre("start worker-1 on node-b"));
+  EXPECT_THAT(bench.take(), ElementsAre("stop worker-1 on node-a", "start worker-1 on node-b"))
+      << "its old node may come back";
   bench.machine->on_placement({slot("worker-1", pb::ROLE_WORKER, "node-b")}, bench.now);
   EXPECT_THAT(bench.take(), IsEmpty()) << "it starts there already";
 }

@@ -32,11 +32,11 @@ std::vector<pb::RoleSlot> placement_of(const CastOptions& options) {
   return slots;
 }
 
-const bool tracing = std::getenv("CRABCAST_TRACE") != nullptr;
-
 std::string text_of(const JobAction& action) {
   if (const auto* send = std::get_if<SendTo>(&action))
     return "to " + send->role + ": " + send->envelope.ShortDebugString();
+  if (const auto* publish = std::get_if<PublishGeneration>(&action))
+    return "publish " + publish->generation.ShortDebugString();
   if (const auto* write = std::get_if<WriteCommit>(&action))
     return "write commit " + std::to_string(write->record.step());
   if (const auto* rewind = std::get_if<RewindLedger>(&action))
@@ -94,6 +94,8 @@ bool Cast::run_until(const std::function<bool()>& done, Duration limit) {
 }
 
 void Cast::trace(const std::string& line) const {
+  static const bool wanted = std::getenv("CRABCAST_TRACE") != nullptr;
+  if (!wanted) return;
   std::printf("%10.3f %s\n", crabcast::seconds(now_.time_since_epoch()), line.c_str());
 }
 
@@ -111,6 +113,8 @@ JobHistory Cast::history() const {
     history.last_skipped = ledger.back().skipped();
     history.last_generation = ledger.back().generation();
   }
+  history.generation = stored_generation;
+  history.restarts = static_cast<std::uint32_t>(count("restart") + count("disagreement"));
   for (const auto& [id, state] : store) history.checkpoints.insert(id);
   for (const auto& event : all("evaluated")) history.evaluated.insert(std::stoull(event.subject()));
   return history;
@@ -135,47 +139,50 @@ void Cast::carry_out() {
        actions = machine_->take_actions())
     for (const auto& action : actions) {
       EXPECT_FALSE(finish) << "an action after Finish, of kind " << action.index();
-      if (tracing) trace(text_of(action));
+      trace(text_of(action));
       std::visit([this](const auto& one) { act(one); }, action);
     }
 }
 
 void Cast::act(const SendTo& action) {
-  auto member = members_.find(action.role);
-  if (member == members_.end()) return;
-  const auto [pid, link] = member->second;
-  const auto p = processes_.at(pid);
   const auto& envelope = action.envelope;
-  if (envelope.has_generation()) check_generation(action.role, envelope.generation());
   const auto verdict_on = std::max(envelope.commit().step(), envelope.skip_step().step());
   EXPECT_LE(verdict_on, ledger.size()) << "T-1: a verdict that is not durable";
   if (envelope.has_evaluate())
     evaluations.emplace_back(action.role, envelope.evaluate().checkpoint());
+  send(action.role, envelope);
+}
+
+void Cast::send(const std::string& role, const pb::Envelope& envelope) {
+  auto member = members_.find(role);
+  if (member == members_.end()) return;
+  const auto [pid, link] = member->second;
+  const auto p = processes_.at(pid);
   p->in_free = std::max(p->in_free, now_ + stretched(options.pace.link));
   at(p->in_free - now_, [this, p, envelope, over = link] {
     if (p->link == over && p->alive && !p->frozen) receive(p, envelope);
   });
 }
 
-void Cast::check_generation(const std::string& to, const pb::Generation& generation) {
-  const auto text = generation.SerializeAsString();
-  const auto [known, fresh] = generation_text_.emplace(generation.number(), text);
-  EXPECT_TRUE(fresh || known->second == text)
-      << "two generations with the number " << generation.number();
-  EXPECT_FALSE(finish);
+void Cast::act(const PublishGeneration& action) {
+  check_generation(action.generation);
+  generations.push_back(action.generation);
+  at(stretched(options.pace.ledger), [this, action, life = coordinator_] {
+    if (life != coordinator_) return;
+    stored_generation = action.generation.number();
+    pb::Envelope envelope;
+    *envelope.mutable_generation() = action.generation;
+    for (const auto& role : action.roles) send(role, envelope);
+  });
+}
+
+void Cast::check_generation(const pb::Generation& generation) {
+  EXPECT_GT(generation.number(), stored_generation) << "a number that was given away";
   EXPECT_EQ(generation.first_step(), ledger.size() + 1);
-  bool named = false;
   std::vector<int> lanes(options.spec.train.lanes, 0);
-  for (const auto& member : generation.members()) {
-    named = named || member.role() == to;
+  for (const auto& member : generation.members())
     for (std::uint32_t i = 0; i < member.lanes(); ++i) ++lanes.at(member.first_lane() + i);
-  }
-  EXPECT_TRUE(named) << to << " got a generation without it";
   EXPECT_EQ(lanes, std::vector<int>(options.spec.train.lanes, 1)) << "lanes are no partition";
-  if (!fresh) return;
-  EXPECT_GT(generation.number(), stored_generation);
-  stored_generation = generation.number();
-  generations.push_back(generation);
 }
 
 void Cast::act(const WriteCommit& action) {
@@ -193,12 +200,14 @@ void Cast::act(const WriteCommit& action) {
 
 void Cast::check_record(const pb::CommitRecord& record) {
   EXPECT_EQ(record.step(), ledger.size() + 1);
-  for (const auto& generation : generations) {
-    if (generation.number() != record.generation()) continue;
-    for (const auto& member : generation.members())
-      EXPECT_TRUE(reported_.contains({record.generation(), record.step(), member.role()}))
-          << "T-1: step " << record.step() << " is committed without " << member.role();
-  }
+  // A number that was not given away may have been used once before.
+  const auto generation =
+      std::find_if(generations.rbegin(), generations.rend(),
+                   [&](const auto& one) { return one.number() == record.generation(); });
+  ASSERT_NE(generation, generations.rend());
+  for (const auto& member : generation->members())
+    EXPECT_TRUE(reported_.contains({record.generation(), record.step(), member.role()}))
+        << "T-1: step " << record.step() << " is committed without " << member.role();
   EXPECT_EQ(record.skipped(), options.non_finite.contains(record.step()));
   EXPECT_EQ(record.parameter_checksum(), expected_state(record.step() - 1)) << "T-2";
   ASSERT_EQ(record.samples_size(), static_cast<int>(options.spec.train.lanes));
@@ -214,6 +223,14 @@ void Cast::act(const RewindLedger& action) {
   ledger.resize(std::min<std::size_t>(action.step, ledger.size()));
 }
 
+void Cast::act(const RecordEvent& action) {
+  events.push_back(action.event);
+  if (!action.event.kind().ends_with("_lost")) return;
+  const auto& role = action.event.subject();
+  ++lost[role];
+  for (const auto& [pid, p] : processes_) p->told = p->told || p->role() == role;
+}
+
 void Cast::act(const StartProcess& action) {
   const auto& role = action.slot.role();
   ++starts[role];
@@ -224,40 +241,38 @@ void Cast::act(const StartProcess& action) {
 }
 
 void Cast::act(const StopProcess& action) {
-  const auto& role = action.role;
-  const auto node = machine_->node_of(role);
-  // A loss is counted when it is decided, not when it is carried out.
-  const bool decided =
-      !events.empty() && events.back().subject() == role && events.back().kind().ends_with("_lost");
-  auto& there = agents_[node].running;
-  const auto found = there.find(role);
-  if (decided && found != there.end()) count_lost(found->second);
-  if (decided && found == there.end()) ++lost[role];
-  give({node, "", [this, role, node] {
-          auto& running = agents_[node].running;
-          if (auto p = running.find(role); p != running.end())
+  give({action.node, "", [this, action, life = coordinator_] {
+          auto& running = agents_[action.node].running;
+          if (auto p = running.find(action.role); p != running.end())
             end_process(p->second, "killed by SIGKILL");
+          else if (life == coordinator_ && machine_->node_of(action.role) == action.node)
+            tell([&](JobMachine& machine) { machine.on_nothing_to_stop(action.role, now_); });
         }});
 }
 
-void Cast::act(const FindCheckpoint&) {
-  at(stretched(options.pace.ledger), [this, life = coordinator_] {
+void Cast::act(const FindCheckpoint& action) {
+  at(stretched(options.pace.ledger), [this, at_most = action.at_most, life = coordinator_] {
     if (life != coordinator_) return;
     std::optional<std::uint64_t> newest;
     for (const auto& [id, state] : store)
-      if (!corrupt.contains(id)) newest = id;
+      if (id <= at_most && !corrupt.contains(id)) newest = id;
     tell([&](JobMachine& machine) { machine.on_checkpoint_found(newest, now_); });
   });
 }
 
+// The newest ones, those in use, and the newest that verifies; when none does, all.
 void Cast::act(const ApplyRetention& action) {
-  while (store.size() > options.spec.checkpoint.keep_last) {
-    auto oldest = std::find_if(store.begin(), store.end(), [&](const auto& entry) {
-      return !action.in_use.contains(entry.first);
-    });
-    if (oldest == store.end() || oldest->first == store.rbegin()->first) return;
-    store.erase(oldest);
+  std::set<std::uint64_t> kept = action.in_use;
+  bool verified = false;
+  std::uint32_t newest = 0;
+  for (auto it = store.rbegin(); it != store.rend(); ++it) {
+    const auto id = it->first;
+    if (newest++ < options.spec.checkpoint.keep_last) kept.insert(id);
+    if (!verified && !corrupt.contains(id)) kept.insert(id);
+    verified = verified || !corrupt.contains(id);
   }
+  if (verified)
+    std::erase_if(store, [&](const auto& entry) { return !kept.contains(entry.first); });
 }
 
 void Cast::act(const Finish& action) {
@@ -274,6 +289,7 @@ std::vector<pb::Event> Cast::all(const std::string& kind) const {
 // ---- what the controller asks for -------------------------------------------------------------
 
 void Cast::stop(bool keep) {
+  trace(keep ? "stop" : "cancel");
   if (!coordinator_up_) return at(options.pace.tick, [this, keep] { stop(keep); });
   tell([&](JobMachine& machine) { machine.on_stop(keep, "asked by a test", now_); });
 }
@@ -287,6 +303,7 @@ void Cast::place(const std::string& role, const std::string& node) {
   } else {
     slot.set_kind(known->kind());
     *known = slot;
+    for (const auto& p : running()) p->told = p->told || p->role() == role;  // left behind there
   }
   if (!coordinator_up_) return;
   connect_agent(node);

@@ -125,7 +125,7 @@ class Cast {
   std::uint64_t stored_generation = 0;  // the newest number that was given away
   std::vector<std::uint64_t> rewinds;
   std::vector<std::pair<std::string, std::uint64_t>> evaluations;  // role, checkpoint; as asked
-  std::map<std::string, int> lost;    // processes that ended, or were given up, before the end
+  std::map<std::string, int> lost;    // by role: losses that the coordinator spoke of
   std::map<std::string, int> starts;  // by role
   std::optional<Finish> finish;
   CastOptions options;
@@ -145,15 +145,17 @@ class Cast {
   void begin_coordinator();
 
   void act(const SendTo& action);
+  void act(const PublishGeneration& action);
   void act(const WriteCommit& action);
   void act(const RewindLedger& action);
-  void act(const RecordEvent& action) { events.push_back(action.event); }
+  void act(const RecordEvent& action);
   void act(const StartProcess& action);
   void act(const StopProcess& action);
   void act(const FindCheckpoint& action);
   void act(const ApplyRetention& action);
   void act(const Finish& action);
-  void check_generation(const std::string& to, const pb::Generation& generation);
+  void send(const std::string& role, const pb::Envelope& envelope);
+  void check_generation(const pb::Generation& generation);
   void check_record(const pb::CommitRecord& record);
 
   struct Order {
@@ -179,9 +181,10 @@ class Cast {
 
   void start_process(const pb::RoleSlot& slot);
   void connect(const ProcessPtr& p);
-  void end_process(const ProcessPtr& p, const std::string& evidence);
-  void stop_living(const ProcessPtr& p, Duration link_noticed_after);
-  void count_lost(const ProcessPtr& p);
+  // By value: they take it out of what is running.
+  void end_process(ProcessPtr p, const std::string& evidence);
+  void stop_living(ProcessPtr p, Duration link_noticed_after);
+  void expect_told(const ProcessPtr& p) const;
   using Said = std::function<void(JobMachine&, const std::string& sender)>;
   void say(const ProcessPtr& p, Said what);
   void break_link(const ProcessPtr& p, Duration noticed_after);
@@ -225,7 +228,6 @@ class Cast {
   TimePoint ledger_free_{};
   std::optional<pb::CommitRecord> writing_;
   std::vector<std::uint64_t> states_;
-  std::map<std::uint64_t, std::string> generation_text_;                      // by number
   std::set<std::tuple<std::uint64_t, std::uint64_t, std::string>> reported_;  // gen, step, role
   std::map<std::uint64_t, std::uint64_t> offers_;  // generation -> state of its source
   // (generation, place) -> who has come there
@@ -248,7 +250,7 @@ struct Cast::Process {
   bool alive = true;
   bool hung = false;
   bool frozen = false;
-  bool counted = false;    // as lost
+  bool told = false;       // the coordinator spoke of its loss
   std::uint64_t link = 0;  // changes with each connection; 0: none
   TimePoint out_free{}, in_free{};
   std::string what = "starting";

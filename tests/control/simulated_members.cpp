@@ -250,6 +250,7 @@ void Cast::report_step(const ProcessPtr& p, const RunPtr& run) {
 
 void Cast::decide(const ProcessPtr& p) {
   const auto run = p->run;
+  doing(*p, "step " + std::to_string(run->step) + ": optimizer");
   later(stretched(options.pace.optimizer), p, run, [this, p, run] {
     if (p->pending != run->step || !p->decided || p->decided->step != run->step) return;
     p->pending = 0;

@@ -14,14 +14,17 @@ constexpr auto kReconnectEvery = milliseconds(300);
 // ---- what befalls the cast ----------------------------------------------------------------------
 
 void Cast::kill(const std::string& role) {
+  trace("kill " + role);
   if (auto p = process(role)) end_process(p, "killed by SIGKILL");
 }
 
 void Cast::hang(const std::string& role) {
+  trace("hang " + role);
   if (auto p = process(role)) p->hung = true;
 }
 
 void Cast::freeze(const std::string& role) {
+  trace("freeze " + role);
   auto p = process(role);
   if (!p) return;
   p->frozen = true;
@@ -29,6 +32,7 @@ void Cast::freeze(const std::string& role) {
 }
 
 void Cast::break_link(const std::string& role, Duration noticed_after) {
+  trace("break the link of " + role);
   if (auto p = process(role)) break_link(p, noticed_after);
 }
 
@@ -47,18 +51,20 @@ void Cast::link_is_down(const ProcessPtr& p, std::uint64_t link) {
   if (!coordinator_up_ || member == members_.end() || member->second != std::pair(p->pid, link))
     return;
   members_.erase(member);
-  count_lost(p);
   tell([&](JobMachine& machine) {
     machine.on_gone(p->role(), "its connection was lost", false, now_);
   });
+  expect_told(p);
 }
 
 void Cast::fail_collective(const std::string& role) {
+  trace("fail the collective of " + role);
   if (auto p = process(role); p && p->run && p->works())
     fault(p, p->run, Errc::unavailable, "the collective failed");
 }
 
 void Cast::restart_coordinator(Duration away, bool write_survives) {
+  trace("restart the coordinator");
   if (finish || !coordinator_up_) return;
   if (const auto record = std::exchange(writing_, std::nullopt); record && write_survives)
     ledger.push_back(*record);
@@ -74,7 +80,7 @@ void Cast::restart_coordinator(Duration away, bool write_survives) {
   std::erase_if(events, [](const auto& event) { return event.kind() == "incident"; });
   for (const auto& [pid, p] : processes_) {
     p->link = 0;
-    p->counted = false;
+    p->told = !p->alive;
   }
   at(away, [this] { begin_coordinator(); });
   at(away + milliseconds(20), [this] {
@@ -87,6 +93,7 @@ void Cast::restart_coordinator(Duration away, bool write_survives) {
 }
 
 void Cast::lose_agent(Duration away, const std::string& node) {
+  trace("lose the agent of " + node);
   Agent& agent = agents_[node];
   if (!agent.connected || !coordinator_up_) return;
   agent.connected = false;
@@ -96,11 +103,13 @@ void Cast::lose_agent(Duration away, const std::string& node) {
 }
 
 void Cast::kill_agent(Duration away, const std::string& node) {
+  trace("kill the agent of " + node);
   Agent& agent = agents_[node];
   if (!agent.alive) return;
   agent.alive = agent.connected = false;
   ++agent.link;
-  for (const auto& [role, p] : std::map(agent.running)) stop_living(p, stretched(options.pace.grace));
+  for (const auto& [role, p] : std::map(agent.running))
+    stop_living(p, stretched(options.pace.grace));
   agent.unheard.clear();
   at(stretched(options.pace.grace), [this, node, away, life = coordinator_] {
     if (life == coordinator_ && coordinator_up_) agent_is_down(node);
@@ -112,6 +121,7 @@ void Cast::kill_agent(Duration away, const std::string& node) {
 }
 
 void Cast::lose_node_of_coordinator(Duration away, bool write_survives) {
+  trace("lose the node of the coordinator");
   if (finish || !coordinator_up_) return;
   Agent& agent = agents_["node-a"];
   for (const auto& [role, p] : std::map(agent.running)) stop_living(p, {});
@@ -129,6 +139,7 @@ void Cast::repeat_late(const std::string& role, Duration delay) {
 }
 
 void Cast::repeat_exit_late(const std::string& role, Duration delay) {
+  trace("repeat the end of " + role);
   auto last = last_exit_.find(role);
   if (last == last_exit_.end()) return;
   at(delay, [this, notice = last->second, life = coordinator_] {
@@ -149,6 +160,7 @@ void Cast::connect_agent(const std::string& node) {
 void Cast::agent_connected(const std::string& node) {
   Agent& agent = agents_[node];
   if (!coordinator_up_ || finish || !agent.alive || agent.connected) return;
+  trace("the agent of " + node + " is connected");
   agent.connected = true;
   for (const auto& [role, p] : std::map(agent.running)) role_started(node, p);
   for (auto& notice : std::exchange(agent.unheard, {})) notice();
@@ -156,19 +168,12 @@ void Cast::agent_connected(const std::string& node) {
 }
 
 void Cast::agent_is_down(const std::string& node) {
-  for (const auto& role : machine_->roles_on(node)) {
-    const auto state = state_of(role);
-    if (state == pb::ACTOR_STARTING || state == pb::ACTOR_HEALTHY) {
-      const auto p = members_.contains(role) ? processes_.at(members_.at(role).first) : nullptr;
-      if (p) count_lost(p);
-      if (!p && !leaving()) ++lost[role];
-      if (auto there = agents_[node].running.find(role); there != agents_[node].running.end())
-        there->second->counted = true;
-    }
+  for (const auto& role : machine_->roles_on(node))
     tell([&](JobMachine& machine) {
       machine.on_gone(role, "the agent of node " + node + " is gone", true, now_);
     });
-  }
+  for (const auto& [pid, p] : processes_)
+    if (p->slot.node() == node && machine_->node_of(p->role()) == node) expect_told(p);
 }
 
 void Cast::give(Order order) {
@@ -179,7 +184,8 @@ void Cast::give(Order order) {
        if (!agents_[order.node].alive) return;
        if (link == agents_[order.node].link) return order.carry_out();
        // The connection broke meanwhile: the order came through or not, its answer did not.
-       if (life == coordinator_ && !order.starts.empty())
+       if (life == coordinator_ && !order.starts.empty() &&
+           machine_->node_of(order.starts) == order.node)
          tell([&](JobMachine& machine) {
            machine.on_start_failed(order.starts, {Errc::unavailable, "its agent is gone"}, now_);
          });
@@ -195,8 +201,10 @@ void Cast::role_started(const std::string& node, const ProcessPtr& p) {
 
 void Cast::role_exited(const ProcessPtr& p, const std::string& evidence) {
   if (machine_->node_of(p->role()) != p->slot.node()) return;
-  count_lost(p);
+  // It was lost already, and its successor may have been started without a word.
+  const bool known = state_of(p->role()) == pb::ACTOR_FAILED;
   tell([&](JobMachine& machine) { machine.on_gone(p->role(), evidence, true, now_, p->pid); });
+  if (!known) expect_told(p);
 }
 
 // ---- processes --------------------------------------------------------------------------------
@@ -248,15 +256,12 @@ std::vector<std::string> Cast::within_reach() const {
 void Cast::start_process(const pb::RoleSlot& slot) {
   const auto& role = slot.role();
   const auto refuse = [&](Errc code, const std::string& why) {
-    if (coordinator_up_)
+    if (coordinator_up_ && machine_->node_of(role) == slot.node())
       tell([&](JobMachine& machine) { machine.on_start_failed(role, {code, why}, now_); });
   };
   auto& running = agents_[slot.node()].running;
   if (running.contains(role)) return refuse(Errc::already_exists, role + " runs here already");
-  if (cannot_start.contains(role)) {
-    if (!leaving()) ++lost[role];
-    return refuse(Errc::io_error, "no such program");
-  }
+  if (cannot_start.contains(role)) return refuse(Errc::io_error, "no such program");
   auto p = std::make_shared<Process>();
   p->slot = slot;
   p->pid = next_pid_++;
@@ -264,7 +269,8 @@ void Cast::start_process(const pb::RoleSlot& slot) {
   running[role] = p;
   processes_[p->pid] = p;
   at(stretched(options.pace.agent), [this, p, link = agents_[slot.node()].link] {
-    if (link == agents_[p->slot.node()].link && coordinator_up_)
+    if (link == agents_[p->slot.node()].link && coordinator_up_ &&
+        machine_->node_of(p->role()) == p->slot.node())
       tell([&](JobMachine& machine) { machine.on_started(p->role(), p->pid); });
   });
   if (never_start.contains(role)) return;
@@ -284,6 +290,7 @@ void Cast::connect(const ProcessPtr& p) {
   p->out_free = std::max(p->out_free, now_ + stretched(options.pace.link));
   at(p->out_free - now_, [this, p, link = p->link] {
     if (!coordinator_up_ || (p->alive && p->link != link)) return;
+    if (machine_->node_of(p->role()) != p->slot.node()) return;  // its role moved since
     pb::RegisterMember body;
     body.set_role(p->role());
     body.set_kind(p->slot.kind());
@@ -299,8 +306,8 @@ void Cast::connect(const ProcessPtr& p) {
     }
     if (p->slot.kind() != pb::ROLE_WORKER) body.mutable_corpus()->set_fingerprint(7);
     if (p->slot.kind() == pb::ROLE_LOADER) body.mutable_corpus()->set_steps(options.epoch_steps);
-    members_[p->role()] = {p->pid, link};
-    tell([&](JobMachine& machine) { machine.on_registered(body, now_); });
+    if (machine_->on_registered(body, now_)) members_[p->role()] = {p->pid, link};
+    carry_out();
   });
   report_progress(p, p->link);
 }
@@ -319,10 +326,9 @@ void Cast::report_progress(const ProcessPtr& p, std::uint64_t link) {
   at(kProgressEvery, [this, p, link] { report_progress(p, link); });
 }
 
-void Cast::count_lost(const ProcessPtr& p) {
-  if (p->counted || leaving()) return;
-  p->counted = true;
-  ++lost[p->role()];
+// H-1: a process whose end was noticed was spoken of.
+void Cast::expect_told(const ProcessPtr& p) const {
+  EXPECT_TRUE(p->told || leaving()) << p->role() << " (" << p->pid << ")";
 }
 
 // The machine has sent everybody away.
@@ -348,7 +354,7 @@ bool Cast::all_registered() const {
 }
 
 // Its agent sees it at once. What it said last arrives; its connection may come back for a while.
-void Cast::end_process(const ProcessPtr& p, const std::string& evidence) {
+void Cast::end_process(ProcessPtr p, const std::string& evidence) {
   if (!p->alive) return;
   const bool clean = evidence == "exit code 0";
   stop_living(p, clean ? stretched(options.pace.link) : stretched(options.pace.grace));
@@ -363,7 +369,7 @@ void Cast::end_process(const ProcessPtr& p, const std::string& evidence) {
   });
 }
 
-void Cast::stop_living(const ProcessPtr& p, Duration link_noticed_after) {
+void Cast::stop_living(ProcessPtr p, Duration link_noticed_after) {
   const auto link = std::exchange(p->link, 0);
   const auto role = p->role();
   p->alive = false;
