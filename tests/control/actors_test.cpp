@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "actors/control/controller_actors.h"
+#include "actors/control/job.h"
 #include "actors/control/store_actors.h"
 
 namespace crabcast::actors {
@@ -320,22 +321,42 @@ class JobStoreActorTest : public StoreActorTest {
   static pb::ChunkEntry entry(const std::string& bytes) {
     return storage::make_chunk_entry(0, std::as_bytes(std::span(bytes)));
   }
-  void save(std::uint64_t id, const std::string& bytes) {
-    caf::scoped_actor worker{system_};
+  // The three steps of a save; each says whether it was accepted.
+  bool begin(caf::scoped_actor& worker, std::uint64_t id) {
     pb::CheckpointBegin begin;
     begin.set_id(id);
-    EXPECT_TRUE(say(worker, begin)->has_done());
+    return say(worker, begin)->has_done();
+  }
+  bool put(caf::scoped_actor& worker, std::uint64_t id, const std::string& bytes) {
     pb::CheckpointChunk chunk;
     chunk.set_id(id);
     *chunk.mutable_entry() = entry(bytes);
-    EXPECT_TRUE(say(worker, chunk, bytes)->has_done());
+    return say(worker, chunk, bytes)->has_done();
+  }
+  bool seal(caf::scoped_actor& worker, std::uint64_t id, const std::string& bytes) {
     pb::CheckpointSeal seal;
     *seal.mutable_manifest() = manifest(id, bytes);
-    EXPECT_TRUE(say(worker, seal)->has_done());
+    return say(worker, seal)->has_done();
+  }
+  void save(std::uint64_t id, const std::string& bytes) {
+    caf::scoped_actor worker{system_};
+    EXPECT_TRUE(begin(worker, id));
+    EXPECT_TRUE(put(worker, id, bytes));
+    EXPECT_TRUE(seal(worker, id, bytes));
     const auto outcome = outcomes_->next();
     ASSERT_TRUE(outcome);
     EXPECT_EQ(outcome->id, id);
     EXPECT_FALSE(outcome->error) << outcome->error->message;
+  }
+
+  void abandon(caf::scoped_actor& worker, std::uint64_t id, const std::string& reason) {
+    pb::CheckpointAbandon abandon;
+    abandon.set_id(id);
+    abandon.set_reason(reason);
+    auto message = std::make_shared<Delivery>();
+    message->envelope = std::make_shared<const pb::Envelope>(outbound(abandon)->envelope);
+    message->sender = caf::actor_cast<caf::actor>(worker);
+    worker->send(checkpoints_, DeliveryPtr(message));
   }
 
   std::shared_ptr<storage::JobStore> store_;
@@ -360,6 +381,7 @@ TEST_F(JobStoreActorTest, ASavedCheckpointIsFoundReadAndKept) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->id, 8U);
   EXPECT_THAT(found->problems, IsEmpty());
+  EXPECT_EQ(ask<FoundCheckpoint>(ledger_, FindNewest{7})->id, 4U) << "8 is beyond the ledger";
 
   caf::scoped_actor reader{system_};
   pb::CheckpointRead read;  // the newest
@@ -381,9 +403,7 @@ TEST_F(JobStoreActorTest, ASavedCheckpointIsFoundReadAndKept) {
 
 TEST_F(JobStoreActorTest, AChunkThatDoesNotMatchFailsTheCheckpointAndTheJobHearsOfIt) {
   caf::scoped_actor worker{system_};
-  pb::CheckpointBegin begin;
-  begin.set_id(4);
-  ASSERT_TRUE(say(worker, begin)->has_done());
+  ASSERT_TRUE(begin(worker, 4));
   pb::CheckpointChunk chunk;
   chunk.set_id(4);
   *chunk.mutable_entry() = entry("what was meant");
@@ -398,22 +418,83 @@ TEST_F(JobStoreActorTest, AChunkThatDoesNotMatchFailsTheCheckpointAndTheJobHears
 
 TEST_F(JobStoreActorTest, AnAbandonedCheckpointLeavesNothing) {
   caf::scoped_actor worker{system_};
-  pb::CheckpointBegin begin;
-  begin.set_id(4);
-  ASSERT_TRUE(say(worker, begin)->has_done());
-  pb::CheckpointAbandon abandon;
-  abandon.set_id(4);
-  abandon.set_reason("the device was lost");
-  auto message = std::make_shared<Delivery>();
-  message->envelope = std::make_shared<const pb::Envelope>(outbound(abandon)->envelope);
-  message->sender = caf::actor_cast<caf::actor>(worker);
-  worker->send(checkpoints_, DeliveryPtr(message));
+  ASSERT_TRUE(begin(worker, 4));
+  abandon(worker, 4, "the device was lost");
   const auto outcome = outcomes_->next();
   ASSERT_TRUE(outcome && outcome->error);
   EXPECT_THAT(outcome->error->message, HasSubstr("device was lost"));
-  pb::CheckpointSeal seal;
-  *seal.mutable_manifest() = manifest(4, "x");
-  EXPECT_TRUE(say(worker, seal)->has_failure());
+  EXPECT_FALSE(seal(worker, 4, "x"));
+}
+
+// A worker that was given up goes on writing while another one was asked for the same checkpoint.
+TEST_F(JobStoreActorTest, NobodyWritesIntoSomebodyElsesCheckpoint) {
+  caf::scoped_actor lost{system_}, other{system_};
+  ASSERT_TRUE(begin(lost, 4));
+  ASSERT_TRUE(begin(other, 4));
+  EXPECT_FALSE(put(lost, 4, "the lost worker's state"));
+  EXPECT_TRUE(put(other, 4, "the other worker's state"));
+  abandon(lost, 4, "what it wrote was refused");
+  EXPECT_FALSE(seal(lost, 4, "the lost worker's state"));
+  EXPECT_TRUE(seal(other, 4, "the other worker's state"));
+  const auto outcome = outcomes_->next();
+  ASSERT_TRUE(outcome);
+  EXPECT_FALSE(outcome->error) << "nobody was told that it failed: " << outcome->error->message;
+  EXPECT_EQ(store_->read_chunk(CheckpointId{4}, 0).value(), "the other worker's state");
+}
+
+// ---- what the next coordinator reads
+// --------------------------------------------------------------
+
+TEST_F(JobStoreActorTest, TheHistoryOfANewJobIsEmpty) {
+  const auto history = read_history(*store_);
+  ASSERT_TRUE(history) << history.error().message;
+  EXPECT_EQ(history->last_commit, 0U);
+  EXPECT_EQ(history->generation, 0U);
+  EXPECT_EQ(history->restarts, 0U);
+  EXPECT_THAT(history->checkpoints, IsEmpty());
+}
+
+TEST_F(JobStoreActorTest, TheHistorySaysHowTheLastStepWasDecided) {
+  pb::CommitRecord record;
+  for (std::uint64_t step = 1; step <= 2; ++step) {
+    record.set_step(step);
+    record.set_generation(3);
+    record.set_skipped(step == 2);
+    ASSERT_TRUE(tell(ledger_, AppendCommit{std::make_shared<const pb::CommitRecord>(record)}));
+    const auto history = read_history(*store_);
+    ASSERT_TRUE(history);
+    EXPECT_EQ(history->last_commit, step);
+    EXPECT_EQ(history->last_generation, 3U);
+    EXPECT_EQ(history->last_skipped, step == 2) << "who missed the verdict is told this";
+  }
+}
+
+TEST_F(JobStoreActorTest, TheHistoryHasCheckpointsAndEvaluations) {
+  save(4, "the state after step four");
+  save(8, "the state after step eight");
+  pb::EvaluationRecord record;
+  record.set_checkpoint(8);
+  ASSERT_TRUE(tell(ledger_, StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(record)}));
+  const auto history = read_history(*store_);
+  ASSERT_TRUE(history);
+  EXPECT_THAT(history->checkpoints, ElementsAre(4, 8));
+  EXPECT_THAT(history->evaluated, ElementsAre(8));
+}
+
+// The budget is for the whole job, however often its coordinator dies; a new run has a new one.
+TEST_F(JobStoreActorTest, TheHistoryCountsTheRestartsOfThisRun) {
+  const auto restarts_after = [&](std::initializer_list<const char*> kinds) {
+    for (const char* kind : kinds) {
+      auto event = std::make_shared<pb::Event>();
+      event->set_kind(kind);
+      EXPECT_TRUE(tell(ledger_, AppendEvent{std::move(event)}));
+    }
+    return read_history(*store_).value().restarts;
+  };
+  EXPECT_EQ(restarts_after({"job_started", "restart", "generation", "restart"}), 2U);
+  EXPECT_EQ(restarts_after({"job_resumed", "disagreement", "restart"}), 4U);
+  EXPECT_EQ(restarts_after({"job_stopped", "job_resumed"}), 0U);
+  EXPECT_EQ(restarts_after({"restart"}), 1U);
 }
 
 TEST_F(JobStoreActorTest, EvaluationsAndValuesAreStored) {

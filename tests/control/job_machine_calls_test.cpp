@@ -22,20 +22,20 @@ pb::RoleSlot slot(const std::string& role, pb::RoleKind kind, const std::string&
 
 // A machine with two workers and a loader, and what it asked for since the last look.
 struct Bench {
-  explicit Bench(JobHistory history = {}, FailureSpec failure = {}) {
+  explicit Bench(JobHistory history = {}, std::uint32_t evaluators = 0) {
     JobSpec spec;
     spec.name = "job";
     spec.train.steps = 10;
     spec.train.lanes = 2;
     spec.resources.workers_max = 2;
-    spec.resources.evaluators = 0;
+    spec.resources.evaluators = evaluators;
     spec.checkpoint.every_steps = 5;
-    spec.failure = failure;
-    machine.emplace(
-        "job-1", spec,
-        std::vector{slot("worker-0", pb::ROLE_WORKER), slot("worker-1", pb::ROLE_WORKER),
-                    slot("loader-0", pb::ROLE_LOADER)},
-        std::move(history));
+    spec.evaluate.every_steps = 5;
+    std::vector slots{slot("worker-0", pb::ROLE_WORKER), slot("worker-1", pb::ROLE_WORKER),
+                      slot("loader-0", pb::ROLE_LOADER)};
+    for (std::uint32_t i = 0; i < evaluators; ++i)
+      slots.push_back(slot("evaluator-" + std::to_string(i), pb::ROLE_EVALUATOR));
+    machine.emplace("job-1", spec, std::move(slots), std::move(history));
     machine->start(now);
   }
 
@@ -45,8 +45,26 @@ struct Bench {
     body.set_pid(pid);
     return body;
   }
-  void reg(const std::string& role, int pid = 0) {
-    machine->on_registered(registration(role, pid), now);
+  bool reg(const std::string& role, int pid = 0) {
+    return machine->on_registered(registration(role, pid), now);
+  }
+  // Of a worker that kept its state through a coordinator's restart.
+  void reg_with_state(const std::string& role, int pid, std::uint64_t step) {
+    auto body = registration(role, pid);
+    body.set_holds_state(true);
+    body.set_state_step(step);
+    machine->on_registered(body, now);
+  }
+  void doing(const std::string& role, const std::string& what) {
+    pb::MemberProgress progress;
+    progress.set_role(role);
+    progress.set_doing(what);
+    machine->on_progress(progress, now);
+  }
+  void evaluated(const std::string& role, std::uint64_t checkpoint) {
+    pb::EvaluationDone done;
+    done.mutable_record()->set_checkpoint(checkpoint);
+    machine->on_evaluation(role, done, now);
   }
   void ready(const std::string& role, std::uint64_t generation = 1, std::uint64_t step = 0) {
     pb::GenerationReady body;
@@ -78,7 +96,10 @@ struct Bench {
         const auto& envelope = send->envelope;
         const std::string to = " to " + send->role;
         if (envelope.has_commit())
-          lines.push_back("commit " + std::to_string(envelope.commit().step()) + to);
+          lines.push_back((envelope.commit().checkpoint() != 0 ? "save " : "commit ") +
+                          std::to_string(envelope.commit().step()) + to);
+        if (envelope.has_evaluate())
+          lines.push_back("evaluate " + std::to_string(envelope.evaluate().checkpoint()) + to);
         if (envelope.has_skip_step())
           lines.push_back("skip " + std::to_string(envelope.skip_step().step()) + to);
         if (envelope.has_leave_job()) lines.push_back("leave" + to);
@@ -98,8 +119,10 @@ struct Bench {
         if (event->event.kind() == "standstill") lines.push_back("standstill");
       } else if (std::holds_alternative<Finish>(action)) {
         lines.push_back("finish");
-      } else if (std::holds_alternative<FindCheckpoint>(action)) {
-        lines.push_back("find checkpoint");
+      } else if (const auto* find = std::get_if<FindCheckpoint>(&action)) {
+        lines.push_back("find checkpoint up to " + std::to_string(find->at_most));
+      } else if (const auto* rewind = std::get_if<RewindLedger>(&action)) {
+        lines.push_back("rewind to " + std::to_string(rewind->step));
       }
     }
     return lines;
@@ -161,6 +184,25 @@ TEST(JobMachineCalls, AReportDiesWithItsMember) {
   bench.ready("worker-0", 2, 0);
   bench.step("worker-0", 2, 1);
   EXPECT_THAT(bench.take(), ElementsAre("write 1"));
+}
+
+// A member that gave its step up while the commit was written is not asked to apply it, and its
+// report is none of the next step.
+TEST(JobMachineCalls, AReportDiesWithAFault) {
+  Bench bench;
+  bench.run();
+  bench.step("worker-0", 1, 1);
+  bench.step("worker-1", 1, 1);
+  pb::MemberFault fault;
+  fault.set_generation(1);
+  bench.machine->on_fault("worker-1", fault, bench.now);
+  bench.take();
+  bench.machine->on_commit_durable(1, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("commit 1 to worker-0"));
+  bench.step("worker-0", 1, 2);
+  EXPECT_THAT(bench.after(milliseconds(100)), IsEmpty()) << "worker-1 has not done step 2";
+  EXPECT_THAT(bench.after(seconds(1)),
+              ElementsAre("generation 2 to worker-0", "generation 2 to worker-1"));
 }
 
 // It died while its commit was written; its successor must not be taken for it.
@@ -233,14 +275,28 @@ TEST(JobMachineCalls, ARegistrationOfAProcessThatHasEndedIsLate) {
   Bench bench;
   bench.take();
   bench.machine->on_gone("worker-0", "killed", true, bench.now, 10);
-  bench.reg("worker-0", 10);
+  EXPECT_FALSE(bench.reg("worker-0", 10));
   EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_FAILED);
   EXPECT_THAT(bench.after(milliseconds(300)), ElementsAre("start worker-0 on node-a"));
+  EXPECT_FALSE(bench.reg("worker-0", 10)) << "although the new one's pid is not known yet";
   bench.machine->on_started("worker-0", 12);
-  bench.reg("worker-0", 10);
+  EXPECT_FALSE(bench.reg("worker-0", 10));
   EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_STARTING);
-  bench.reg("worker-0", 12);
+  EXPECT_TRUE(bench.reg("worker-0", 12));
   EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_HEALTHY);
+}
+
+// Its start was answered too late, or the answer was lost with its agent's connection.
+TEST(JobMachineCalls, AProcessWhoseStartSeemedToFailIsTakenWhenItRegisters) {
+  Bench bench;
+  bench.take();
+  bench.machine->on_start_failed("worker-0", {Errc::timeout, "no answer"}, bench.now);
+  EXPECT_TRUE(bench.reg("worker-0", 12));
+  EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_HEALTHY);
+  bench.take();
+  bench.machine->on_start_failed("worker-0", {Errc::timeout, "no answer"}, bench.now);
+  EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_HEALTHY) << "it runs, as one can see";
+  EXPECT_THAT(bench.after(seconds(10)), IsEmpty()) << "nobody is started beside it";
 }
 
 TEST(JobMachineCalls, TheEndOfAnEarlierProcessIsNotThatOfItsSuccessor) {
@@ -254,6 +310,31 @@ TEST(JobMachineCalls, TheEndOfAnEarlierProcessIsNotThatOfItsSuccessor) {
   bench.take();
   bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
   EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_HEALTHY);
+}
+
+TEST(JobMachineCalls, TheEndOfAnEarlierProcessIsToldFromAStartThatIsUnderWay) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  bench.after(milliseconds(300));
+  ASSERT_EQ(bench.actor("worker-1").state(), pb::ACTOR_STARTING);
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_STARTING);
+  EXPECT_EQ(bench.machine->status(bench.now, 0).incidents(), 1U);
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 12);
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_FAILED) << "that one is its own";
+}
+
+// Its process ended with its agent's connection, so nobody will ever tell of its end.
+TEST(JobMachineCalls, WhoCannotBeStoppedBecauseItIsGoneIsReplaced) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("worker-1", "its connection was lost", false, bench.now);
+  bench.take();
+  bench.machine->on_nothing_to_stop("worker-1", bench.now);
+  EXPECT_THAT(bench.after(milliseconds(300)), ElementsAre("start worker-1 on node-a"));
+  bench.machine->on_nothing_to_stop("worker-1", bench.now);  // the answer to another order
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_STARTING);
 }
 
 TEST(JobMachineCalls, WhoIsBeingKilledDoesNotComeBack) {
@@ -326,6 +407,127 @@ TEST(JobMachineCalls, ARoleThatWasStartingMovesAtOnce) {
 
 // ---- state --------------------------------------------------------------------------------------
 
+TEST(JobMachineCalls, ANumberThatWasGivenAwayIsNotGivenAwayAgain) {
+  JobHistory history;
+  history.last_commit = 5;
+  history.last_generation = 3;
+  history.generation = 7;  // of no commit
+  Bench bench(history);
+  bench.take();
+  bench.reg_with_state("worker-0", 10, 5);
+  EXPECT_THAT(bench.take(), ElementsAre("generation 8 to worker-0"));
+  bench.machine->on_generation_failed(8, {Errc::disk_full, "no space left"}, bench.now);
+  EXPECT_THAT(bench.take(), testing::Contains("leave to worker-0"));
+}
+
+// They are of a history that was rewound: nothing of this one is stored or scored by them.
+TEST(JobMachineCalls, WhatLiesBeyondTheLedgerDoesNotCount) {
+  JobHistory history;
+  history.last_commit = 6;
+  history.checkpoints = {5, 10};
+  history.evaluated = {10};
+  Bench bench(history, 1);
+  EXPECT_EQ(bench.machine->status(bench.now, 0).newest_checkpoint(), 5U);
+  bench.reg("loader-0");
+  bench.take();
+  bench.reg("evaluator-0");
+  EXPECT_THAT(bench.take(), ElementsAre("evaluate 5 to evaluator-0"));
+  bench.evaluated("evaluator-0", 10);  // asked for by an earlier coordinator
+  EXPECT_EQ(bench.machine->status(bench.now, 0).evaluation().checkpoint(), 0U);
+}
+
+// Its saver was lost, but went on, and was done when the ledger had been rewound.
+TEST(JobMachineCalls, ACheckpointThatComesAfterARewindIsNotGoneBackTo) {
+  JobHistory history;
+  history.last_commit = 10;
+  history.checkpoints = {5, 10};
+  Bench bench(history);
+  bench.take();
+  bench.reg("worker-0", 10);
+  bench.reg("worker-1", 11);
+  EXPECT_THAT(bench.take(), ElementsAre("find checkpoint up to 10"));
+  bench.machine->on_checkpoint_found(5, bench.now);
+  EXPECT_THAT(bench.take(),
+              ElementsAre("rewind to 5", "generation 1 to worker-0", "generation 1 to worker-1"));
+  bench.machine->on_checkpoint_stored(10, bench.now);
+  EXPECT_EQ(bench.machine->status(bench.now, 0).newest_checkpoint(), 5U);
+  bench.machine->on_gone("worker-0", "killed", true, bench.now, 10);
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  bench.after(milliseconds(300));
+  bench.reg("worker-0", 12);
+  bench.reg("worker-1", 13);
+  EXPECT_THAT(bench.take(), testing::Contains("find checkpoint up to 5"));
+}
+
+// Whoever held the result died just then, but it is stored: nobody is needed any more.
+TEST(JobMachineCalls, AResultThatIsStoredWhenItsHoldersAreLostEndsTheJob) {
+  JobHistory history;
+  history.last_commit = 9;
+  history.last_generation = history.generation = 1;
+  Bench bench(history);
+  bench.reg("loader-0");
+  bench.reg_with_state("worker-0", 10, 9);
+  bench.ready("worker-0", 2, 9);
+  bench.step("worker-0", 2, 10);
+  bench.machine->on_commit_durable(10, bench.now);
+  bench.machine->on_gone("worker-0", "killed", true, bench.now, 10);
+  bench.take();
+  bench.machine->on_checkpoint_stored(10, bench.now);
+  EXPECT_THAT(bench.take(), testing::Contains("leave to loader-0"));
+}
+
+TEST(JobMachineCalls, TheLastCheckpointIsTriedByEachOfThoseWhoHoldIt) {
+  JobHistory history;
+  history.last_commit = 10;
+  Bench bench(history);
+  bench.take();
+  bench.reg_with_state("worker-0", 10, 10);
+  EXPECT_THAT(bench.take(), ElementsAre("save 10 to worker-0"));
+  bench.reg_with_state("worker-1", 11, 10);
+  bench.machine->on_checkpoint_failed(10, {Errc::io_error, "x"}, bench.now);
+  EXPECT_THAT(bench.after(seconds(3)), ElementsAre("save 10 to worker-1"));
+  bench.machine->on_checkpoint_failed(10, {Errc::io_error, "x"}, bench.now);
+  EXPECT_THAT(bench.after(seconds(5)), ElementsAre("save 10 to worker-0"));
+}
+
+TEST(JobMachineCalls, AStopWaitsForTheCommitThatIsBeingWritten) {
+  JobHistory history;
+  history.last_commit = 5;
+  history.last_generation = history.generation = 1;
+  history.checkpoints = {5};
+  Bench bench(history);
+  bench.reg("loader-0");
+  bench.reg_with_state("worker-0", 10, 5);
+  bench.ready("worker-0", 2, 5);
+  bench.step("worker-0", 2, 6);
+  bench.take();
+  bench.machine->on_stop(true, "asked", bench.now);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "step 6 may be durable already";
+  bench.machine->on_commit_durable(6, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("save 6 to worker-0"));
+  bench.machine->on_checkpoint_stored(6, bench.now);
+  EXPECT_THAT(bench.take(), testing::Contains("leave to worker-0"));
+}
+
+// One that was asked for twice, because the coordinator was not sure of the first.
+TEST(JobMachineCalls, AResultThatIsKnownAlreadyFreesItsEvaluator) {
+  JobHistory history;
+  history.last_commit = 10;
+  history.checkpoints = {5, 10};
+  Bench bench(history, 2);
+  bench.take();
+  bench.reg("evaluator-0", 20);
+  bench.reg("evaluator-1", 21);
+  EXPECT_THAT(bench.take(), ElementsAre("evaluate 5 to evaluator-0", "evaluate 10 to evaluator-1"));
+  bench.evaluated("evaluator-1", 5);
+  bench.machine->on_gone("evaluator-1", "killed", true, bench.now, 21);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "checkpoint 10 waits for an evaluator";
+  bench.evaluated("evaluator-0", 5);
+  EXPECT_THAT(bench.take(), ElementsAre("evaluate 10 to evaluator-0"));
+}
+
+// ---- waiting ------------------------------------------------------------------------------------
+
 TEST(JobMachineCalls, AMissedVerdictIsOnlyToldToThoseWhoWaitForThatVeryStep) {
   JobHistory history;
   history.last_commit = 5;
@@ -354,16 +556,50 @@ TEST(JobMachineCalls, AMissedVerdictIsOnlyToldToThoseWhoWaitForThatVeryStep) {
 TEST(JobMachineCalls, AStandstillOpensANewGeneration) {
   Bench bench;
   bench.run();
-  for (const std::string role : {"worker-0", "worker-1"}) {
-    pb::MemberProgress progress;
-    progress.set_role(role);
-    progress.set_doing("step 1: wait for commit");
-    progress.set_progress(3);
-    bench.machine->on_progress(progress, bench.now);
-  }
+  for (const std::string role : {"worker-0", "worker-1"})
+    bench.doing(role, "step 1: wait for commit");
   EXPECT_THAT(bench.after(seconds(59)), IsEmpty());
   EXPECT_THAT(bench.after(seconds(2)),
               ElementsAre("standstill", "generation 2 to worker-0", "generation 2 to worker-1"));
+}
+
+// The second loader cannot be at fault as well.
+TEST(JobMachineCalls, WhoGetsNoBatchFromAnyLoaderIsTheCulprit) {
+  Bench bench;
+  bench.run();
+  bench.doing("worker-0", "step 1: wait for batch");
+  bench.doing("worker-1", "step 1: reduce");
+  EXPECT_THAT(bench.after(seconds(61)), ElementsAre("stop loader-0 on node-a"));
+  bench.machine->on_gone("loader-0", "killed", true, bench.now);
+  bench.after(seconds(1));
+  bench.reg("loader-0", 30);
+  bench.take();
+  const auto blamed = bench.after(seconds(62));
+  ASSERT_FALSE(blamed.empty());
+  EXPECT_EQ(blamed[0], "stop worker-0 on node-a");
+}
+
+TEST(JobMachineCalls, NobodyIsBlamedWhileAllLoadersAreLost) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("loader-0", "killed", true, bench.now);
+  bench.after(seconds(1));
+  for (const std::string role : {"worker-0", "worker-1"})
+    bench.doing(role, "step 1: wait for batch");
+  EXPECT_THAT(bench.after(seconds(61)), IsEmpty()) << "neither a standstill nor a loss";
+  EXPECT_THAT(bench.after(seconds(58)), IsEmpty());
+}
+
+TEST(JobMachineCalls, AWorkerThatDiesBeforeTheFirstGenerationIsWaitedFor) {
+  Bench bench;
+  bench.reg("worker-0", 10);
+  bench.take();
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  EXPECT_THAT(bench.take(), IsEmpty()) << "it starts again in a moment";
+  EXPECT_THAT(bench.after(milliseconds(300)), ElementsAre("start worker-1 on node-a"));
+  bench.reg("worker-1", 12);
+  EXPECT_THAT(bench.take(),
+              testing::IsSupersetOf({"generation 1 to worker-0", "generation 1 to worker-1"}));
 }
 
 TEST(JobMachineCalls, FirstWorkersWaitForTheOthersButNotForEver) {

@@ -176,6 +176,20 @@ TEST(Stop, WhileTheLastCheckpointIsEvaluated) {
   expect_stopped(cast, 12, 12);
 }
 
+// The last checkpoint failed, and is tried again later: a stop does not wait for that.
+TEST(Stop, WhileTheLastCheckpointWaitsToBeTriedAgain) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 12; }));
+  cast.failing_saves = 5;
+  ASSERT_TRUE(cast.run_until([&] { return cast.failing_saves == 0; }));
+  const auto failed = cast.now();
+  cast.run_for(seconds(1));  // of 32
+  ASSERT_FALSE(cast.store.contains(12));
+  cast.stop(true);
+  expect_stopped(cast, 12, 12);
+  EXPECT_LT(cast.now() - failed, seconds(3));
+}
+
 TEST(Stop, SaysWhenTheLastCheckpointCouldNotBeStored) {
   Cast cast(two_workers());
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
@@ -184,6 +198,18 @@ TEST(Stop, SaysWhenTheLastCheckpointCouldNotBeStored) {
   ASSERT_TRUE(cast.run_to_end(minutes(1)));
   EXPECT_EQ(cast.finish->state, pb::JOB_STOPPED);
   EXPECT_THAT(cast.finish->error.message, HasSubstr("could not be stored"));
+}
+
+TEST(Stop, SaysWhenNobodyIsLeftWhoCouldStoreTheLastSteps) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 6; }));
+  cast.kill("worker-0");
+  cast.kill("worker-1");
+  cast.run_for(milliseconds(50));
+  cast.stop(true);
+  ASSERT_TRUE(cast.run_to_end(minutes(1)));
+  EXPECT_EQ(cast.finish->state, pb::JOB_STOPPED);
+  EXPECT_THAT(cast.finish->error.message, HasSubstr("holds the state after step 6"));
 }
 
 TEST(Stop, TheSaverIsLostAndAnotherOneSaves) {

@@ -31,6 +31,37 @@ TEST(Budget, TheJobFailsWhenItIsUsedUp) {
   EXPECT_EQ(cast.count("incident"), 3U);
 }
 
+TEST(Budget, IsThatOfTheJobAndNotOfItsCoordinator) {
+  auto options = two_workers();
+  options.spec.resources.workers_max = 1;
+  options.spec.failure.restarts = 2;
+  options.spec.train.steps = 1000;
+  Cast cast(options);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "forward"); }));
+    cast.restart_coordinator(seconds(1));
+    ASSERT_TRUE(cast.run_until([&] { return cast.all_registered(); }));
+    cast.kill("worker-0");
+    cast.run_for(milliseconds(50));
+  }
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->error.code, Errc::budget_exhausted);
+}
+
+// Two workers are needed to train, but one is enough to store what was trained.
+TEST(Budget, IsNotNeededAnyMoreWhenAllIsTrained) {
+  auto options = two_workers();
+  options.spec.resources.workers_min = 2;
+  options.spec.failure.restarts = 0;
+  options.pace.save = seconds(1);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 12; }));
+  cast.run_for(milliseconds(100));
+  cast.kill("worker-0");  // which was saving
+  cast.kill("loader-0");
+  expect_succeeded(cast);
+}
+
 TEST(Budget, OneWorkerMayBeLostForGoodWhenTheOthersAreEnough) {
   auto options = two_workers();
   options.spec.failure.restarts = 0;
@@ -129,6 +160,32 @@ TEST(Timeouts, HangNamesWhoStandsStillAndNotWhoWaits) {
   }
 }
 
+// After the last step only its saver owes anything.
+TEST(Timeouts, SaverThatHangsAfterTheLastStepIsReplaced) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "step 12: optimizer"); }));
+  cast.hang("worker-0");
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-0");
+  EXPECT_NEAR(incident.incident().detect_seconds(), 60, 2);
+  EXPECT_THAT(cast.rewinds, IsEmpty()) << "worker-1 holds the result too";
+}
+
+TEST(Timeouts, SaverThatNeverEndsAfterTheLastStepIsReplaced) {
+  auto options = two_workers();
+  options.timeouts.checkpoint = seconds(60);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 11; }));
+  cast.saves_never_end = true;
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 12; }));
+  cast.run_for(seconds(1));
+  cast.saves_never_end = false;
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-0");
+  EXPECT_THAT(incident.incident().evidence(), HasSubstr("did not save checkpoint 12 in time"));
+  EXPECT_THAT(cast.rewinds, IsEmpty());
+}
+
 TEST(Timeouts, ProcessThatIsFrozenIsReplaced) {
   Cast cast(two_workers());
   ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "step 6: forward"); }));
@@ -185,6 +242,21 @@ TEST(Disagreement, WithoutACheckpointTheProcessesBeginAfresh) {
   EXPECT_THAT(cast.rewinds, ElementsAre(0));
   EXPECT_EQ(cast.starts["worker-0"], 2) << "a process that has trained cannot begin afresh";
   EXPECT_EQ(cast.starts["worker-1"], 2);
+}
+
+// worker-0 updates its parameters wrongly in a step whose state it saves: that is found out in the
+// next step, and then neither its state nor what it saved is trusted.
+TEST(Disagreement, AboutTheParametersMakesTheirCheckpointDoubtful) {
+  auto options = two_workers();
+  options.pace.save = milliseconds(20);
+  Cast cast(options);
+  cast.wrong_update_once = {{"worker-0", 8}};
+  ASSERT_TRUE(cast.run_until([&] { return cast.count("disagreement") == 1; }));
+  ASSERT_TRUE(cast.store.contains(8)) << "the wrong state was saved";
+  EXPECT_EQ(cast.committed(), 8U);
+  expect_succeeded(cast);
+  EXPECT_THAT(cast.rewinds, ElementsAre(4));
+  EXPECT_EQ(cast.store.at(12), cast.expected_state(12));
 }
 
 TEST(Disagreement, EndsTheJobWhenTheBudgetIsUsedUp) {
@@ -329,6 +401,49 @@ TEST(CoordinatorRestart, AProcessThatDiedMeanwhileIsReplaced) {
   cast.kill("worker-1");
   expect_succeeded(cast);
   EXPECT_EQ(cast.count("incident"), 1U);
+}
+
+// The process that died and its successor are told apart although the coordinator knew neither.
+TEST(CoordinatorRestart, AProcessThatDiesAsItComesBackIsReplacedOnce) {
+  auto options = two_workers();
+  options.pace.start = milliseconds(50);  // its successor registers before it seems to be due
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.restart_coordinator(seconds(1));
+  cast.run_for(milliseconds(999));
+  cast.kill("worker-1");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 1U);
+  EXPECT_LT(cast.now() - TimePoint(std::chrono::hours(1)), minutes(1));
+}
+
+TEST(AgentLost, AProcessLeftBehindOnItsOldNodeIsStopped) {
+  auto options = two_workers();
+  options.spec.train.steps = 60;
+  options.on_node_b = {"worker-1"};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  const auto left_behind = cast.process("worker-1");
+  cast.lose_agent(seconds(2), "node-b");
+  cast.place("worker-1", "node-a");
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.back().members_size() == 2; }));
+  EXPECT_EQ(cast.machine().node_of("worker-1"), "node-a");
+  ASSERT_TRUE(cast.run_until([&] { return !left_behind->alive; }, seconds(3)));
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 1U);
+}
+
+TEST(AgentLost, WithItsNodeAndAllThatRanThere) {
+  auto options = two_workers();
+  options.spec.train.steps = 60;
+  options.on_node_b = {"worker-1", "loader-0"};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.kill_agent(seconds(2), "node-b");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 2U);
+  EXPECT_THAT(cast.rewinds, IsEmpty());
+  EXPECT_EQ(cast.generations.back().members_size(), 2);
 }
 
 TEST(AgentLost, ItsProcessesAreReplacedEvenIfTheyRanOn) {

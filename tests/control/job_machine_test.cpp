@@ -307,6 +307,28 @@ TEST(AllWorkersLost, NobodyGoesOnFromACheckpointThatDoesNotVerify) {
   expect_succeeded(cast);
 }
 
+// What was known of the steps that are done again is void.
+TEST(AllWorkersLost, StepsThatAreDoneAgainAreScoredAndMeasuredAnew) {
+  auto options = two_workers();
+  options.pace.save = milliseconds(20);
+  options.pace.evaluate = milliseconds(20);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 9; }));
+  ASSERT_EQ(cast.all("evaluated").back().subject(), "8");
+  ASSERT_EQ(cast.status().losses(0).tokens(), 9U * 4U) << "one token of each lane and step";
+  cast.corrupt = {8};
+  cast.kill("worker-0");
+  cast.kill("worker-1");
+  ASSERT_TRUE(cast.run_until([&] { return !cast.rewinds.empty() && cast.committed() == 6; }));
+  EXPECT_THAT(cast.rewinds, ElementsAre(4));
+  EXPECT_EQ(cast.status().losses(0).tokens(), 2U * 4U);
+  EXPECT_NEAR(cast.status().samples_per_second(), 4 / 0.06, 20) << "the pause is no step";
+  expect_succeeded(cast);
+  std::vector<std::string> scored;
+  for (const auto& event : cast.all("evaluated")) scored.push_back(event.subject());
+  EXPECT_THAT(scored, ElementsAre("4", "8", "8", "12"));
+}
+
 TEST(AllWorkersLost, WithoutACheckpointTheyBeginAfresh) {
   Cast cast(two_workers());
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 3; }));

@@ -95,10 +95,11 @@ class Cast {
 
   int failing_saves = 0;  // so many of the next ones fail
   bool saves_never_end = false;
-  std::set<std::string> never_start;                // roles whose processes do not register
-  std::set<std::string> cannot_start;               // roles that the agent refuses
-  std::map<std::string, std::uint64_t> wrong_once;  // role -> step with a wrong gradient
-  std::set<std::uint64_t> corrupt;                  // checkpoints that do not verify
+  std::set<std::string> never_start;                       // roles whose processes do not register
+  std::set<std::string> cannot_start;                      // roles that the agent refuses
+  std::map<std::string, std::uint64_t> wrong_once;         // role -> step with a wrong gradient
+  std::map<std::string, std::uint64_t> wrong_update_once;  // role -> step that is applied wrongly
+  std::set<std::uint64_t> corrupt;                         // checkpoints that do not verify
 
   // ---- what there is
   struct Process;
@@ -258,6 +259,7 @@ struct Cast::Process {
   std::function<void(JobMachine&, const std::string&)> last_said;
   // A worker's
   std::uint64_t applied = 0, state = 0, newest = 0, pending = 0;
+  bool wrong = false;  // its state, since an update that was applied wrongly
   struct Decision {
     std::uint64_t step = 0;
     bool skip = false;
