@@ -209,9 +209,9 @@ void JobState::deliver(const DeliveryPtr& message) {
       const auto& slots = envelope.placement_changed().placement();
       for (const auto& slot : slots) {
         auto& agent = agents[slot.node()];
-        if (!agent.endpoint.empty()) continue;
-        agent.endpoint = slot.agent_endpoint();
-        connect_to(agent.endpoint);
+        if (agent.endpoint == slot.agent_endpoint()) continue;
+        agent.endpoint = slot.agent_endpoint();  // of a new node, or of its next agent
+        if (!agent.handle) connect_to(agent.endpoint);
       }
       machine->on_placement({slots.begin(), slots.end()}, now());
       break;
