@@ -93,6 +93,7 @@ struct JobState {
   // Node of the agent that sent it; empty when it is no agent of this job.
   std::string node_of(const Delivery& message) const;
   void role_started(const std::string& node, const pb::RoleStarted& started);
+  void forget_starts(const std::string& role);
   void to_agent(const std::string& node, OutboundPtr message);
   void give_order(const std::string& node, const OutboundPtr& message);
   TimePoint now() const { return self->clock().now(); }
@@ -163,6 +164,7 @@ void JobState::deliver(const DeliveryPtr& message) {
       answer(*message, pb::Done{});
       if (message->from.node != machine->node_of(registration.role())) break;  // it moved since
       if (!machine->on_registered(registration, now())) break;
+      forget_starts(registration.role());
       members[registration.role()] = message->sender;
       self->monitor(message->sender);
       break;
@@ -324,11 +326,7 @@ void JobState::act(const RecordEvent& action) {
 }
 
 void JobState::act(const StartProcess& action) {
-  // An order that waits for its agent is void: the role starts here.
-  for (auto& [node, agent] : agents)
-    std::erase_if(agent.waiting, [&](const OutboundPtr& order) {
-      return order->envelope.has_start_role() && role_of(*order) == action.slot.role();
-    });
+  forget_starts(action.slot.role());
   pb::StartRole start;
   auto& launch = *start.mutable_launch();
   launch.set_job(options.launch.job());
@@ -341,6 +339,7 @@ void JobState::act(const StartProcess& action) {
 }
 
 void JobState::act(const StopProcess& action) {
+  forget_starts(action.role);
   pb::StopRole stop;
   stop.set_job(options.launch.job());
   stop.set_role(action.role);
@@ -404,6 +403,14 @@ void JobState::role_started(const std::string& node, const pb::RoleStarted& star
     machine->adopt_process(started.role(), started.pid(), now());
   else if (!node.empty())
     act(StopProcess{started.role(), node});
+}
+
+// Orders that wait for their agent are void: the role starts elsewhere, runs, or is stopped.
+void JobState::forget_starts(const std::string& role) {
+  for (auto& [node, agent] : agents)
+    std::erase_if(agent.waiting, [&](const OutboundPtr& order) {
+      return order->envelope.has_start_role() && role_of(*order) == role;
+    });
 }
 
 void JobState::to_agent(const std::string& node, OutboundPtr message) {

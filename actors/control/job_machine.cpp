@@ -59,6 +59,7 @@ void JobMachine::start_process(const std::string& role, const std::string& reaso
   member.process_up = true;
   member.pid = 0;
   member.progress = 0;
+  member.trained = false;
   member.doing.clear();
   member.last_sign = TimePoint{};
   set_state(member, pb::ACTOR_STARTING, reason, now);
@@ -190,8 +191,11 @@ bool JobMachine::accept_base(const std::string& role, TimePoint now) {
 void JobMachine::worker_registered(const std::string& role, bool rejoins, TimePoint now) {
   Member& member = members_.at(role);
   if (!first_worker_at_) first_worker_at_ = now;
-  member.trained = member.registration.holds_state();
-  if (member.trained) member.holds = member.registration.state_step();
+  const auto& registration = member.registration;
+  // A load for a generation before this connection may be under way yet.
+  member.trained = member.trained || registration.holds_state() ||
+                   (registration.generation() > 0 && last_commit_ > 0);
+  if (registration.holds_state()) member.holds = registration.state_step();
   tell_missed_verdict(role);
   if (phase_ == Phase::forming || (phase_ == Phase::running && rejoins)) {
     // What was said on the broken connection is lost.

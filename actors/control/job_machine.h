@@ -130,6 +130,7 @@ class JobMachine {
   [[nodiscard]] std::string node_of(const std::string& role) const;
   [[nodiscard]] std::vector<std::string> roles_on(const std::string& node) const;
   [[nodiscard]] const JobSpec& spec() const { return spec_; }
+  [[nodiscard]] bool leaving() const { return phase_ == Phase::leaving; }
   [[nodiscard]] bool finished() const { return finished_; }
   [[nodiscard]] const std::optional<pb::CorpusInfo>& corpus() const { return corpus_; }
 

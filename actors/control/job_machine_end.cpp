@@ -263,7 +263,9 @@ void JobMachine::finish_when_done(TimePoint now) {
   if (phase_ != Phase::finishing) return;
   if (stop_asked_) return save_and_stop(now);
   if (!checkpoints_.contains(last_commit_)) {
-    if (!saving_.contains(last_commit_) && !final_save_at_) save_last_state(now);
+    if (saving_.contains(last_commit_) || final_save_at_ || save_last_state(now)) return;
+    drop_generation();  // nobody holds the result
+    open_generation_when_possible(now);
     return;
   }
   if (!evaluates_something() && saving_.empty()) leave(pb::JOB_SUCCEEDED, {Errc::ok, ""}, now);

@@ -163,6 +163,7 @@ void JobMachine::open_generation(const std::string& source, TimePoint now) {
     member.ready = false;
     member.step_ready.reset();
     member.last_progress = now;
+    member.trained = member.trained || last_commit_ > 0;  // whether or not it gets ready in time
     auto& entry = *generation.add_members();
     entry.set_role(workers[rank]);
     entry.set_rank(rank);
@@ -219,7 +220,6 @@ void JobMachine::on_generation_ready(const std::string& role, const pb::Generati
   member.ready = true;
   member.doing = "form";
   member.holds = ready.state_step();
-  member.trained = member.trained || ready.state_step() > 0;
   member.load_seconds = ready.load_seconds();
   member.last_progress = now;
   const auto roles = in_generation();

@@ -72,6 +72,11 @@ struct Bench {
     body.set_state_step(step);
     machine->on_generation_ready(role, body, now);
   }
+  void fault(const std::string& role, std::uint64_t generation) {
+    pb::MemberFault body;
+    body.set_generation(generation);
+    machine->on_fault(role, body, now);
+  }
   void step(const std::string& role, std::uint64_t generation, std::uint64_t step) {
     pb::StepReady body;
     body.set_generation(generation);
@@ -193,9 +198,7 @@ TEST(JobMachineCalls, AReportDiesWithAFault) {
   bench.run();
   bench.step("worker-0", 1, 1);
   bench.step("worker-1", 1, 1);
-  pb::MemberFault fault;
-  fault.set_generation(1);
-  bench.machine->on_fault("worker-1", fault, bench.now);
+  bench.fault("worker-1", 1);
   bench.take();
   bench.machine->on_commit_durable(1, bench.now);
   EXPECT_THAT(bench.take(), ElementsAre("commit 1 to worker-0"));
@@ -474,6 +477,44 @@ TEST(JobMachineCalls, AResultThatIsStoredWhenItsHoldersAreLostEndsTheJob) {
   bench.take();
   bench.machine->on_checkpoint_stored(10, bench.now);
   EXPECT_THAT(bench.take(), testing::Contains("leave to loader-0"));
+}
+
+// The last step is history, but all who could apply it gave it up meanwhile.
+TEST(JobMachineCalls, AResultThatNobodyHoldsIsTrainedAgain) {
+  JobHistory history;
+  history.last_commit = 9;
+  history.last_generation = history.generation = 1;
+  Bench bench(history);
+  bench.reg_with_state("worker-0", 10, 9);
+  bench.reg_with_state("worker-1", 11, 9);
+  for (const std::string role : {"worker-0", "worker-1"}) bench.ready(role, 3, 9);
+  for (const std::string role : {"worker-0", "worker-1"}) bench.step(role, 3, 10);
+  for (const std::string role : {"worker-0", "worker-1"}) bench.fault(role, 3);
+  bench.take();
+  bench.machine->on_commit_durable(10, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("find checkpoint up to 10"));
+}
+
+// worker-1 was about to load a state when the one that had it died: whether it has one by now is
+// not known, and who has one cannot begin afresh.
+TEST(JobMachineCalls, WhoMayHoldAVoidStateIsStartedAnewToBeginAfresh) {
+  Bench bench;
+  bench.run();
+  for (const std::string role : {"worker-0", "worker-1"}) bench.step(role, 1, 1);
+  bench.machine->on_commit_durable(1, bench.now);
+  bench.machine->on_gone("worker-1", "killed", true, bench.now, 11);
+  bench.after(milliseconds(300));
+  bench.ready("worker-0", 2, 1);
+  bench.reg("worker-1", 12);
+  bench.step("worker-0", 2, 2);
+  bench.machine->on_commit_durable(2, bench.now);  // then worker-1 joins
+  bench.machine->on_gone("worker-0", "killed", true, bench.now, 10);
+  bench.after(milliseconds(300));
+  bench.reg("worker-0", 13);
+  EXPECT_THAT(bench.take(), testing::Contains("find checkpoint up to 2"));
+  bench.machine->on_checkpoint_found(std::nullopt, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("rewind to 0", "stop worker-1 on node-a"))
+      << "worker-0 has never held any";
 }
 
 TEST(JobMachineCalls, TheLastCheckpointIsTriedByEachOfThoseWhoHoldIt) {

@@ -371,6 +371,19 @@ TEST(CoordinatorRestart, TheStepInFlightIsAppliedWhenItBecameDurable) {
   }
 }
 
+TEST(CoordinatorRestart, MembersDoNotWaitForItForEver) {
+  auto options = two_workers();
+  options.pace.save = milliseconds(20);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 6; }));
+  cast.restart_coordinator(seconds(90));
+  cast.run_for(seconds(61));
+  EXPECT_THAT(cast.living(pb::ROLE_WORKER), IsEmpty());
+  expect_succeeded(cast);
+  EXPECT_THAT(cast.rewinds, ElementsAre(4));
+  EXPECT_EQ(cast.count("incident"), 4U);
+}
+
 // Its number was given to members, but no commit tells the next coordinator of it.
 TEST(CoordinatorRestart, AGenerationWithoutACommitDoesNotLendItsNumber) {
   Cast cast(two_workers());

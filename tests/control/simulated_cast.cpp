@@ -167,8 +167,7 @@ void Cast::send(const std::string& role, const pb::Envelope& envelope) {
 void Cast::act(const PublishGeneration& action) {
   check_generation(action.generation);
   generations.push_back(action.generation);
-  at(stretched(options.pace.ledger), [this, action, life = coordinator_] {
-    if (life != coordinator_) return;
+  in_ledger_order([this, action] {
     stored_generation = action.generation.number();
     pb::Envelope envelope;
     *envelope.mutable_generation() = action.generation;
@@ -187,14 +186,20 @@ void Cast::check_generation(const pb::Generation& generation) {
 
 void Cast::act(const WriteCommit& action) {
   check_record(action.record);
-  ledger_free_ = std::max(ledger_free_, now_ + stretched(options.pace.ledger));
   writing_ = action.record;
-  at(ledger_free_ - now_, [this, record = action.record, life = coordinator_] {
-    if (life != coordinator_) return;  // the coordinator died before it was written
+  in_ledger_order([this, record = action.record] {
     writing_.reset();
     EXPECT_EQ(record.step(), ledger.size() + 1) << "the ledger is not contiguous";
     ledger.push_back(record);
     tell([&](JobMachine& machine) { machine.on_commit_durable(record.step(), now_); });
+  });
+}
+
+// The ledger writes one thing after the other; what it has not written dies with its coordinator.
+void Cast::in_ledger_order(std::function<void()> then) {
+  ledger_free_ = std::max(ledger_free_, now_ + stretched(options.pace.ledger));
+  at(ledger_free_ - now_, [this, then = std::move(then), life = coordinator_] {
+    if (life == coordinator_) then();
   });
 }
 
@@ -234,13 +239,12 @@ void Cast::act(const RecordEvent& action) {
 void Cast::act(const StartProcess& action) {
   const auto& role = action.slot.role();
   ++starts[role];
-  // An order that waits for its agent is void: the role starts here.
-  for (auto& [node, agent] : agents_)
-    std::erase_if(agent.waiting, [&](const Order& order) { return order.starts == role; });
+  forget_starts(role);
   give({action.slot.node(), role, [this, slot = action.slot] { start_process(slot); }});
 }
 
 void Cast::act(const StopProcess& action) {
+  forget_starts(action.role);
   give({action.node, "", [this, action, life = coordinator_] {
           auto& running = agents_[action.node].running;
           if (auto p = running.find(action.role); p != running.end())
@@ -251,8 +255,7 @@ void Cast::act(const StopProcess& action) {
 }
 
 void Cast::act(const FindCheckpoint& action) {
-  at(stretched(options.pace.ledger), [this, at_most = action.at_most, life = coordinator_] {
-    if (life != coordinator_) return;
+  in_ledger_order([this, at_most = action.at_most] {
     std::optional<std::uint64_t> newest;
     for (const auto& [id, state] : store)
       if (id <= at_most && !corrupt.contains(id)) newest = id;

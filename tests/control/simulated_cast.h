@@ -115,7 +115,7 @@ class Cast {
   std::vector<std::string> living(pb::RoleKind kind) const;
   pb::ActorState state_of(const std::string& role) const;
   bool all_registered() const;
-  bool leaving() const;  // the job ends
+  bool leaving() const { return machine_->leaving(); }
   // Processes that an agent which the coordinator reaches still runs.
   std::vector<std::string> within_reach() const;
 
@@ -157,6 +157,7 @@ class Cast {
   void act(const Finish& action);
   void send(const std::string& role, const pb::Envelope& envelope);
   void check_generation(const pb::Generation& generation);
+  void in_ledger_order(std::function<void()> then);
   void check_record(const pb::CommitRecord& record);
 
   struct Order {
@@ -169,6 +170,7 @@ class Cast {
     bool connected = false;
     std::uint64_t link = 0;                      // changes with each connection
     std::map<std::string, ProcessPtr> running;   // by role
+    TimePoint order_free{}, notice_free{};       // both go in order
     std::vector<Order> waiting;                  // until it is connected
     std::vector<std::function<void()>> unheard;  // exits while nobody watched
   };
@@ -176,6 +178,7 @@ class Cast {
   void agent_connected(const std::string& node);
   void agent_is_down(const std::string& node);
   void give(Order order);
+  void forget_starts(const std::string& role);
   void role_started(const std::string& node, const ProcessPtr& p);
   void role_exited(const ProcessPtr& p, const std::string& evidence);
   std::vector<ProcessPtr> running() const;

@@ -8,6 +8,7 @@ namespace {
 
 constexpr auto kProgressEvery = milliseconds(500);
 constexpr auto kReconnectEvery = milliseconds(300);
+constexpr auto kCoordinatorGrace = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -82,6 +83,10 @@ void Cast::restart_coordinator(Duration away, bool write_survives) {
     p->link = 0;
     p->told = !p->alive;
   }
+  at(kCoordinatorGrace, [this, life = coordinator_] {
+    if (life != coordinator_) return;  // it is back
+    for (const auto& p : running()) end_process(p, "ended with exit code 1");
+  });
   at(away, [this] { begin_coordinator(); });
   at(away + milliseconds(20), [this] {
     for (const auto& p : running())
@@ -106,13 +111,14 @@ void Cast::kill_agent(Duration away, const std::string& node) {
   trace("kill the agent of " + node);
   Agent& agent = agents_[node];
   if (!agent.alive) return;
-  agent.alive = agent.connected = false;
+  const bool watched = std::exchange(agent.connected, false);
+  agent.alive = false;
   ++agent.link;
   for (const auto& [role, p] : std::map(agent.running))
     stop_living(p, stretched(options.pace.grace));
   agent.unheard.clear();
-  at(stretched(options.pace.grace), [this, node, away, life = coordinator_] {
-    if (life == coordinator_ && coordinator_up_) agent_is_down(node);
+  at(stretched(options.pace.grace), [this, node, away, watched, life = coordinator_] {
+    if (watched && life == coordinator_) agent_is_down(node);
     at(away, [this, node] {
       agents_[node].alive = true;
       connect_agent(node);
@@ -168,18 +174,21 @@ void Cast::agent_connected(const std::string& node) {
 }
 
 void Cast::agent_is_down(const std::string& node) {
-  for (const auto& role : machine_->roles_on(node))
+  for (const auto& role : machine_->roles_on(node)) {
+    const bool known = state_of(role) == pb::ACTOR_FAILED;
     tell([&](JobMachine& machine) {
       machine.on_gone(role, "the agent of node " + node + " is gone", true, now_);
     });
-  for (const auto& [pid, p] : processes_)
-    if (p->slot.node() == node && machine_->node_of(p->role()) == node) expect_told(p);
+    for (const auto& [pid, p] : processes_)
+      if (!known && p->role() == role && p->slot.node() == node) expect_told(p);
+  }
 }
 
 void Cast::give(Order order) {
   Agent& agent = agents_[order.node];
   if (!agent.connected) return agent.waiting.push_back(std::move(order));
-  at(stretched(options.pace.agent),
+  agent.order_free = std::max(agent.order_free, now_ + stretched(options.pace.agent));
+  at(agent.order_free - now_,
      [this, order = std::move(order), link = agent.link, life = coordinator_] {
        if (!agents_[order.node].alive) return;
        if (link == agents_[order.node].link) return order.carry_out();
@@ -191,6 +200,11 @@ void Cast::give(Order order) {
          });
        if (random_() % 2 == 0) order.carry_out();
      });
+}
+
+void Cast::forget_starts(const std::string& role) {
+  for (auto& [node, agent] : agents_)
+    std::erase_if(agent.waiting, [&](const Order& order) { return order.starts == role; });
 }
 
 void Cast::role_started(const std::string& node, const ProcessPtr& p) {
@@ -268,7 +282,9 @@ void Cast::start_process(const pb::RoleSlot& slot) {
   p->state = expected_state(0);
   running[role] = p;
   processes_[p->pid] = p;
-  at(stretched(options.pace.agent), [this, p, link = agents_[slot.node()].link] {
+  auto& notice_free = agents_[slot.node()].notice_free;
+  notice_free = std::max(notice_free, now_ + stretched(options.pace.agent));
+  at(notice_free - now_, [this, p, link = agents_[slot.node()].link] {
     if (link == agents_[p->slot.node()].link && coordinator_up_ &&
         machine_->node_of(p->role()) == p->slot.node())
       tell([&](JobMachine& machine) { machine.on_started(p->role(), p->pid); });
@@ -306,7 +322,10 @@ void Cast::connect(const ProcessPtr& p) {
     }
     if (p->slot.kind() != pb::ROLE_WORKER) body.mutable_corpus()->set_fingerprint(7);
     if (p->slot.kind() == pb::ROLE_LOADER) body.mutable_corpus()->set_steps(options.epoch_steps);
-    if (machine_->on_registered(body, now_)) members_[p->role()] = {p->pid, link};
+    if (machine_->on_registered(body, now_)) {
+      members_[p->role()] = {p->pid, link};
+      forget_starts(p->role());
+    }
     carry_out();
   });
   report_progress(p, p->link);
@@ -331,14 +350,6 @@ void Cast::expect_told(const ProcessPtr& p) const {
   EXPECT_TRUE(p->told || leaving()) << p->role() << " (" << p->pid << ")";
 }
 
-// The machine has sent everybody away.
-bool Cast::leaving() const {
-  if (finish) return true;
-  const auto status = machine_->status(now_, 0);
-  return std::any_of(status.actors().begin(), status.actors().end(),
-                     [](const auto& actor) { return actor.state() == pb::ACTOR_DRAINING; });
-}
-
 pb::ActorState Cast::state_of(const std::string& role) const {
   const auto status = machine_->status(now_, 0);
   for (const auto& actor : status.actors())
@@ -360,7 +371,9 @@ void Cast::end_process(ProcessPtr p, const std::string& evidence) {
   stop_living(p, clean ? stretched(options.pace.link) : stretched(options.pace.grace));
   auto notice = [this, p, evidence] { role_exited(p, evidence); };
   last_exit_[p->role()] = notice;
-  at(stretched(options.pace.agent), [this, notice, node = p->slot.node()] {
+  auto& notice_free = agents_[p->slot.node()].notice_free;
+  notice_free = std::max(notice_free, now_ + stretched(options.pace.agent));
+  at(notice_free - now_, [this, notice, node = p->slot.node()] {
     Agent& agent = agents_[node];
     if (agent.connected && coordinator_up_)
       notice();
