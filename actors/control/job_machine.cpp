@@ -136,6 +136,7 @@ bool JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
       break;
     case pb::ROLE_LOADER:
       send_loader_directory();
+      renew_patience(now);
       open_generation_when_possible(now);  // epochs become a number of steps only now
       break;
     case pb::ROLE_EVALUATOR:

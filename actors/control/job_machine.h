@@ -221,6 +221,7 @@ class JobMachine {
   bool restart_trained(TimePoint now);
   void check_hang(TimePoint now);
   void blame_for_batch(const std::string& role, TimePoint now);
+  void renew_patience(TimePoint now);
   void check_forming(TimePoint now);
   std::vector<std::string> eligible_workers() const;
   std::vector<std::string> in_generation() const;

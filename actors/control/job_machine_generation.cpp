@@ -280,9 +280,8 @@ void JobMachine::check_hang(TimePoint now) {
       lose_member(role, "waited with all the others, again and again", false, now);
 }
 
-// A worker waits for a batch: the loader that has stood still for the longest owes it. The workers
-// wait for its successor with new patience, as they do when all loaders are lost or starting. Who
-// got nothing from any of them, one after the other, is the culprit itself.
+// A worker waits for a batch: the loader that has stood still for the longest owes it. Who got
+// nothing from any of them, one after the other, is the culprit itself.
 void JobMachine::blame_for_batch(const std::string& role, TimePoint now) {
   Member& member = members_.at(role);
   const auto waits_since = member.last_progress;
@@ -294,13 +293,18 @@ void JobMachine::blame_for_batch(const std::string& role, TimePoint now) {
     if (culprit.empty() || loader.last_progress < members_.at(culprit).last_progress)
       culprit = name;
   }
-  for (const auto& waiting : in_generation()) members_.at(waiting).last_progress = now;
-  if (culprit.empty()) return;
+  if (culprit.empty()) return;  // all are lost, or starting
   if (member.loaders_blamed >= loaders)
     return lose_member(role, "got no batch from any loader for longer than failure.hang_after",
                        false, now, waits_since);
   ++member.loaders_blamed;
   lose_member(culprit, "gave no batch for longer than failure.hang_after", false, now, waits_since);
+}
+
+// A loader came: those that wait for a batch have new patience.
+void JobMachine::renew_patience(TimePoint now) {
+  for (auto& [role, member] : members_)
+    if (member.doing.find(kWaitingForBatch) != std::string::npos) member.last_progress = now;
 }
 
 }  // namespace crabcast::actors

@@ -41,7 +41,7 @@ inline std::vector<std::uint64_t> one_to(std::uint64_t last) {
 // The job ran to its end: every step is committed once, and the result is stored.
 inline void expect_succeeded(Cast& cast) {
   ASSERT_TRUE(cast.run_to_end());
-  EXPECT_EQ(cast.finish->state, pb::JOB_SUCCEEDED) << cast.finish->error.message;
+  ASSERT_EQ(cast.finish->state, pb::JOB_SUCCEEDED) << cast.finish->error.message;
   EXPECT_EQ(steps_of(cast), one_to(*cast.options.spec.train.steps));
   EXPECT_EQ(cast.store.rbegin()->first, *cast.options.spec.train.steps);
   EXPECT_EQ(cast.count("job_succeeded"), 1U);

@@ -126,6 +126,8 @@ struct Bench {
         lines.push_back("finish");
       } else if (const auto* find = std::get_if<FindCheckpoint>(&action)) {
         lines.push_back("find checkpoint up to " + std::to_string(find->at_most));
+      } else if (const auto* retain = std::get_if<ApplyRetention>(&action)) {
+        for (const auto id : retain->in_use) lines.push_back("keep " + std::to_string(id));
       } else if (const auto* rewind = std::get_if<RewindLedger>(&action)) {
         lines.push_back("rewind to " + std::to_string(rewind->step));
       }
@@ -398,6 +400,16 @@ TEST(JobMachineCalls, ARoleMovesToAnotherNode) {
   EXPECT_EQ(bench.machine->node_of("worker-1"), "node-b");
 }
 
+// Process ids are those of a node: another node may use the same number.
+TEST(JobMachineCalls, AProcessOnAnotherNodeMayHaveTheSamePid) {
+  Bench bench;
+  bench.run();
+  bench.machine->on_gone("worker-1", "the agent is gone", true, bench.now);
+  bench.machine->on_placement({slot("worker-1", pb::ROLE_WORKER, "node-b")}, bench.now);
+  bench.after(seconds(1));
+  EXPECT_TRUE(bench.reg("worker-1", 11));
+}
+
 TEST(JobMachineCalls, ARoleThatWasStartingMovesAtOnce) {
   Bench bench;
   bench.take();
@@ -517,6 +529,56 @@ TEST(JobMachineCalls, WhoMayHoldAVoidStateIsStartedAnewToBeginAfresh) {
       << "worker-0 has never held any";
 }
 
+// It was loading a state when its coordinator died.
+TEST(JobMachineCalls, WhoMayHaveLoadedAStateForAnEarlierCoordinatorIsStartedAnewToBeginAfresh) {
+  JobHistory history;
+  history.last_commit = 5;
+  history.last_generation = 1;
+  history.generation = 2;
+  Bench bench(history);
+  bench.reg("worker-1", 11);  // of no generation yet
+  auto body = Bench::registration("worker-0", 10);
+  body.set_generation(2);
+  bench.machine->on_registered(body, bench.now);
+  bench.take();
+  bench.machine->on_checkpoint_found(std::nullopt, bench.now);
+  EXPECT_THAT(bench.take(), testing::Contains("stop worker-0 on node-a"));
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_HEALTHY);
+}
+
+// The step at which a checkpoint was due is history, but nobody was left to be asked for its state.
+TEST(JobMachineCalls, ACheckpointThatNobodyCouldSaveComesWithTheNextStep) {
+  JobHistory history;
+  history.last_commit = 4;
+  history.last_generation = history.generation = 1;
+  Bench bench(history);
+  bench.reg_with_state("worker-0", 10, 4);
+  bench.ready("worker-0", 2, 4);
+  bench.step("worker-0", 2, 5);
+  bench.fault("worker-0", 2);
+  bench.machine->on_commit_durable(5, bench.now);
+  bench.after(seconds(2));
+  bench.reg_with_state("worker-1", 11, 5);  // it waited through the coordinator's restart
+  bench.ready("worker-0", 3, 5);
+  bench.ready("worker-1", 3, 5);
+  bench.step("worker-0", 3, 6);
+  bench.step("worker-1", 3, 6);
+  bench.take();
+  bench.machine->on_commit_durable(6, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("save 6 to worker-0", "commit 6 to worker-1"));
+}
+
+// C-2: what a rewound history left in the store may be newer, but cannot be gone back to.
+TEST(JobMachineCalls, TheNewestCheckpointOfThisHistoryIsKept) {
+  JobHistory history;
+  history.last_commit = 6;
+  history.checkpoints = {5, 10};
+  Bench bench(history);
+  bench.take();
+  bench.machine->on_checkpoint_stored(6, bench.now);
+  EXPECT_THAT(bench.take(), ElementsAre("keep 6"));
+}
+
 TEST(JobMachineCalls, TheLastCheckpointIsTriedByEachOfThoseWhoHoldIt) {
   JobHistory history;
   history.last_commit = 10;
@@ -628,7 +690,10 @@ TEST(JobMachineCalls, NobodyIsBlamedWhileAllLoadersAreLost) {
   for (const std::string role : {"worker-0", "worker-1"})
     bench.doing(role, "step 1: wait for batch");
   EXPECT_THAT(bench.after(seconds(61)), IsEmpty()) << "neither a standstill nor a loss";
-  EXPECT_THAT(bench.after(seconds(58)), IsEmpty());
+  bench.reg("loader-0", 30);
+  bench.take();
+  EXPECT_THAT(bench.after(seconds(59)), IsEmpty()) << "it has the time that any loader has";
+  EXPECT_THAT(bench.after(seconds(2)), ElementsAre("stop loader-0 on node-a"));
 }
 
 TEST(JobMachineCalls, AWorkerThatDiesBeforeTheFirstGenerationIsWaitedFor) {

@@ -97,6 +97,7 @@ TEST(Stop, NoFurtherStepIsCommittedWhileTheLastCheckpointIsSaved) {
   ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "step 2: forward"); }));
   cast.stop(true);
   expect_stopped(cast, 2, 2);
+  EXPECT_EQ(cast.count("standstill"), 0U) << "they wait for a checkpoint, not for one another";
 }
 
 TEST(Stop, WhileACommitIsWritten) {

@@ -134,6 +134,15 @@ TEST(WorkerLost, WhileALaterGenerationForms) {
   expect_succeeded(cast);
 }
 
+TEST(WorkerLost, RightAfterItWasReadyForItsGeneration) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "form"); }));
+  cast.run_for(milliseconds(3));
+  cast.kill("worker-1");
+  expect_succeeded(cast);
+  EXPECT_EQ(only_incident(cast, "worker-1").incident().last_operation(), "form");
+}
+
 TEST(WorkerLost, WhileItComputes) {
   auto options = two_workers();
   options.spec.train.steps = 40;
