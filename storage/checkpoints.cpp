@@ -173,10 +173,11 @@ Result<VerifyReport> Checkpoints::verify(CheckpointId id) const {
 }
 
 Result<std::optional<pb::CheckpointManifest>> Checkpoints::newest_verified(
-    const Problem& problem) const {
+    CheckpointId at_most, const Problem& problem) const {
   const auto all = ids();
   if (!all) return fail(all.error());
   for (auto id = all->rbegin(); id != all->rend(); ++id) {
+    if (*id > at_most) continue;
     const auto report = verify(*id);
     if (!report && report.error().code == Errc::not_found) continue;  // retention took it
     if (!report) return fail(report.error());
@@ -219,7 +220,7 @@ Result<std::vector<CheckpointId>> Checkpoints::apply_retention(
   kept.insert(in_use.begin(), in_use.end());
   const auto is_kept = [&kept](CheckpointId id) { return kept.contains(id); };
   if (std::all_of(all->begin(), all->end(), is_kept)) return std::vector<CheckpointId>();
-  const auto newest = newest_verified([](const VerifyReport&) {});
+  const auto newest = newest_verified(CheckpointId{UINT64_MAX}, [](const VerifyReport&) {});
   if (!newest) return fail(newest.error());
   // Nothing verifies: what looks superfluous may be all that can still be rescued.
   if (!newest->has_value()) return std::vector<CheckpointId>();

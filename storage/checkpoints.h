@@ -40,7 +40,7 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
   [[nodiscard]] Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const;
   [[nodiscard]] Result<VerifyReport> verify(CheckpointId id) const;
   [[nodiscard]] Result<std::optional<pb::CheckpointManifest>> newest_verified(
-      const Problem& problem) const;
+      CheckpointId at_most, const Problem& problem) const;
   Result<std::vector<CheckpointId>> apply_retention(const RetentionPolicy& policy,
                                                     const std::set<CheckpointId>& in_use);
   // Writes `batch` together with the manifest that `change` has changed, if there is one.

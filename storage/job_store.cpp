@@ -46,9 +46,10 @@ class RocksJobStore final : public JobStore {
     return checkpoints_->for_each_chunk(id, visit);
   }
   Result<VerifyReport> verify(CheckpointId id) const override { return checkpoints_->verify(id); }
-  Result<std::optional<pb::CheckpointManifest>> newest_verified(
+  Result<std::optional<pb::CheckpointManifest>> newest_verified_up_to(
+      CheckpointId at_most,
       const std::function<void(const VerifyReport&)>& problem) const override {
-    return checkpoints_->newest_verified(problem);
+    return checkpoints_->newest_verified(at_most, problem);
   }
   Result<std::vector<CheckpointId>> apply_retention(const RetentionPolicy& policy,
                                                     const std::set<CheckpointId>& in_use) override {

@@ -106,9 +106,14 @@ class JobStore {
       const = 0;
   // not_found when there is no such checkpoint; damage is in the report.
   virtual Result<VerifyReport> verify(CheckpointId id) const = 0;
-  // Walks back from the newest; nullopt when none verifies. `problem` hears of each bad one.
-  virtual Result<std::optional<pb::CheckpointManifest>> newest_verified(
-      const std::function<void(const VerifyReport&)>& problem) const = 0;
+  // Walks back from the newest, or from `at_most`; nullopt when none verifies. `problem` hears of
+  // each bad one.
+  virtual Result<std::optional<pb::CheckpointManifest>> newest_verified_up_to(
+      CheckpointId at_most, const std::function<void(const VerifyReport&)>& problem) const = 0;
+  Result<std::optional<pb::CheckpointManifest>> newest_verified(
+      const std::function<void(const VerifyReport&)>& problem) const {
+    return newest_verified_up_to(CheckpointId{UINT64_MAX}, problem);
+  }
   // Deletes what the policy does not keep; never the newest that verifies (C-2), and nothing when
   // none does. Reads that checkpoint through when there is something to delete. Returns the ids.
   virtual Result<std::vector<CheckpointId>> apply_retention(

@@ -68,7 +68,7 @@ struct AgentState {
   void deliver(const DeliveryPtr& message);
   void connected(const Connected& result);
   Result<pb::RoleStarted> start(pb::RoleLaunch launch);
-  void stop(const pb::StopRole& stop);
+  Status stop(const pb::StopRole& stop);
   void exited(const cluster::ChildExit& exit);
   bool restart_coordinator(Role& role, const pb::RoleExited& notice);
   void watch(const std::string& job, const caf::actor& who);
@@ -101,8 +101,10 @@ void AgentState::deliver(const DeliveryPtr& message) {
       break;
     }
     case pb::Envelope::kStopRole:
-      stop(envelope.stop_role());
-      answer(*message, pb::Done{});
+      if (auto stopped = stop(envelope.stop_role()); stopped)
+        answer(*message, pb::Done{});
+      else
+        answer(*message, stopped.error());
       break;
     case pb::Envelope::kWatchRoles:
       watch(envelope.watch_roles().job(), message->sender);
@@ -157,9 +159,10 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   return describe(role);
 }
 
-void AgentState::stop(const pb::StopRole& stop) {
+Status AgentState::stop(const pb::StopRole& stop) {
   auto found = roles.find({stop.job(), stop.role()});
-  if (found == roles.end()) return;
+  if (found == roles.end())
+    return fail(Errc::not_found, stop.role() + " of " + stop.job() + " does not run here");
   found->second.stopping = true;
   const auto grace =
       std::chrono::duration_cast<Duration>(std::chrono::duration<double>(stop.grace_seconds()));
@@ -169,6 +172,7 @@ void AgentState::stop(const pb::StopRole& stop) {
   } else {
     children->stop(found->second.pid, grace);
   }
+  return {};
 }
 
 std::string AgentState::log_tail(const pb::RoleLaunch& launch) const {

@@ -16,7 +16,7 @@ struct AgentOptions {
   std::string node;
   pb::Resources total;
   StateFolder state;
-  std::filesystem::path keys;               // keyring folder that its processes use
+  std::filesystem::path keys;           // keyring folder that its processes use
   std::string bind_host = "127.0.0.1";  // its processes listen there
   std::string endpoint;                 // this agent's own
   std::string controller_endpoint;

@@ -476,7 +476,11 @@ void ControllerState::place(const scheduler::Placement& placement) {
     const auto& known = job.record.placement();
     auto old = std::find_if(known.begin(), known.end(),
                             [&](const auto& slot) { return slot.role() == role.role; });
-    if (grows && old != known.end() && old->node() == role.node.value()) continue;
+    const auto agent = agents.find(role.node.value());
+    const std::string endpoint = agent == agents.end() ? std::string{} : agent->second.endpoint;
+    if (grows && old != known.end() && old->node() == role.node.value() &&
+        old->agent_endpoint() == endpoint)
+      continue;
     pb::RoleSlot slot;
     slot.set_role(role.role);
     slot.set_kind(static_cast<pb::RoleKind>(role.kind));
@@ -484,8 +488,7 @@ void ControllerState::place(const scheduler::Placement& placement) {
     slot.mutable_resources()->set_cpus(static_cast<double>(role.need.cpu_millis) / 1000.0);
     slot.mutable_resources()->set_gpus(static_cast<std::uint32_t>(role.need.gpus));
     slot.mutable_resources()->set_memory_bytes(static_cast<std::uint64_t>(role.need.memory_bytes));
-    if (auto agent = agents.find(role.node.value()); agent != agents.end())
-      slot.set_agent_endpoint(agent->second.endpoint);
+    slot.set_agent_endpoint(endpoint);
     if (old != known.end())
       *job.record.mutable_placement(static_cast<int>(old - known.begin())) = slot;
     else

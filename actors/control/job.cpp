@@ -24,8 +24,10 @@ constexpr auto kConnectTimeout = std::chrono::seconds(5);
 constexpr auto kReconnectEvery = std::chrono::seconds(1);
 constexpr auto kStoreTimeout = std::chrono::seconds(60);
 constexpr auto kStartTimeout = std::chrono::seconds(20);
-constexpr auto kFarewell = std::chrono::seconds(5);  // for the controller to hear of the end
-constexpr std::size_t kEventsKept = 4096;            // while the controller is away
+constexpr auto kFarewell = std::chrono::seconds(5);   // for the controller to hear of the end
+constexpr std::size_t kEventsKept = 4096;             // while the controller is away
+constexpr std::size_t kEventsRead = 1000;             // at once
+constexpr const char* kGenerationKey = "generation";  // of the newest number that was given away
 
 // "killed by SIGKILL", "exit code 3", with the end of its log.
 std::string describe_exit(const pb::RoleExited& exit) {
@@ -34,6 +36,13 @@ std::string describe_exit(const pb::RoleExited& exit) {
                          : "ended with exit code " + std::to_string(exit.exit_code());
   if (!exit.last_lines().empty()) text += "; its log ends: " + exit.last_lines();
   return text;
+}
+
+// The role that a message to an agent is about.
+const std::string& role_of(const Outbound& message) {
+  const auto& envelope = message.envelope;
+  return envelope.has_start_role() ? envelope.start_role().launch().slot().role()
+                                   : envelope.stop_role().role();
 }
 
 struct JobState {
@@ -67,6 +76,7 @@ struct JobState {
   void end();
 
   void act(const SendTo& action);
+  void act(const PublishGeneration& action);
   void act(const WriteCommit& action);
   void act(const RewindLedger& action);
   void act(const RecordEvent& action);
@@ -79,8 +89,13 @@ struct JobState {
   void connect_to(const std::string& endpoint) {
     options.control->connect_async(endpoint, kConnectTimeout, caf::actor_cast<caf::actor>(self));
   }
+  void send(const std::string& role, OutboundPtr message);
+  // Node of the agent that sent it; empty when it is no agent of this job.
+  std::string node_of(const Delivery& message) const;
+  void role_started(const std::string& node, const pb::RoleStarted& started);
+  void forget_starts(const std::string& role);
   void to_agent(const std::string& node, OutboundPtr message);
-  void start_role(Agent& agent, const OutboundPtr& message);
+  void give_order(const std::string& node, const OutboundPtr& message);
   TimePoint now() const { return self->clock().now(); }
 };
 
@@ -131,7 +146,7 @@ void JobState::connected(const Connected& result) {
     pb::WatchRoles watch;
     watch.set_job(options.launch.job());
     self->send(agent.handle, outbound(watch));
-    for (const auto& message : std::exchange(agent.waiting, {})) start_role(agent, message);
+    for (const auto& message : std::exchange(agent.waiting, {})) give_order(node, message);
   }
 }
 
@@ -146,10 +161,12 @@ void JobState::deliver(const DeliveryPtr& message) {
   switch (envelope.body_case()) {
     case pb::Envelope::kRegisterMember: {
       const auto& registration = envelope.register_member();
+      answer(*message, pb::Done{});
+      if (message->from.node != machine->node_of(registration.role())) break;  // it moved since
+      if (!machine->on_registered(registration, now())) break;
+      forget_starts(registration.role());
       members[registration.role()] = message->sender;
       self->monitor(message->sender);
-      answer(*message, pb::Done{});
-      machine->on_registered(registration, now());
       break;
     }
     case pb::Envelope::kGenerationReady:
@@ -168,22 +185,22 @@ void JobState::deliver(const DeliveryPtr& message) {
       break;
     case pb::Envelope::kEvaluationDone: {
       const auto& done = envelope.evaluation_done();
-      if (!done.has_failure())
-        self->request(ledger, kStoreTimeout,
-                      StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(done.record())})
-            .then([] {},
-                  [](const caf::error& error) {
-                    spdlog::error("evaluation not stored: {}", from_caf(error).message);
-                  });
-      machine->on_evaluation(sender_role(), done, now());
+      if (!machine->on_evaluation(sender_role(), done, now())) break;
+      self->request(ledger, kStoreTimeout,
+                    StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(done.record())})
+          .then([] {},
+                [](const caf::error& error) {
+                  spdlog::error("evaluation not stored: {}", from_caf(error).message);
+                });
       break;
     }
     case pb::Envelope::kRoleStarted:  // already running when we began to watch
-      machine->adopt_process(envelope.role_started().role(), envelope.role_started().pid(), now());
+      role_started(node_of(*message), envelope.role_started());
       break;
     case pb::Envelope::kRoleExited: {
       const auto& exit = envelope.role_exited();
-      machine->on_gone(exit.role(), describe_exit(exit), true, now());
+      if (node_of(*message) != machine->node_of(exit.role())) break;  // the role moved since
+      machine->on_gone(exit.role(), describe_exit(exit), true, now(), exit.pid());
       break;
     }
     case pb::Envelope::kStopJob:
@@ -194,9 +211,9 @@ void JobState::deliver(const DeliveryPtr& message) {
       const auto& slots = envelope.placement_changed().placement();
       for (const auto& slot : slots) {
         auto& agent = agents[slot.node()];
-        if (!agent.endpoint.empty()) continue;
-        agent.endpoint = slot.agent_endpoint();
-        connect_to(agent.endpoint);
+        if (agent.endpoint == slot.agent_endpoint()) continue;
+        agent.endpoint = slot.agent_endpoint();  // of a new node, or of its next agent
+        if (!agent.handle) connect_to(agent.endpoint);
       }
       machine->on_placement({slots.begin(), slots.end()}, now());
       break;
@@ -242,11 +259,28 @@ void JobState::carry_out() {
 }
 
 void JobState::act(const SendTo& action) {
-  auto found = members.find(action.role);
-  if (found == members.end()) return;
   auto message = std::make_shared<Outbound>();
   message->envelope = action.envelope;
-  self->send(found->second, OutboundPtr(std::move(message)));
+  send(action.role, std::move(message));
+}
+
+void JobState::send(const std::string& role, OutboundPtr message) {
+  if (auto found = members.find(role); found != members.end())
+    self->send(found->second, std::move(message));
+}
+
+// No later coordinator may give the number away again, even if no commit ever carries it.
+void JobState::act(const PublishGeneration& action) {
+  const auto number = action.generation.number();
+  self->request(ledger, kStoreTimeout, StoreValue{kGenerationKey, std::to_string(number)})
+      .then(
+          [this, roles = action.roles, message = outbound(action.generation)] {
+            for (const auto& role : roles) send(role, message);
+          },
+          [this, number](const caf::error& error) {
+            machine->on_generation_failed(number, from_caf(error), now());
+            carry_out();
+          });
 }
 
 void JobState::act(const WriteCommit& action) {
@@ -292,6 +326,7 @@ void JobState::act(const RecordEvent& action) {
 }
 
 void JobState::act(const StartProcess& action) {
+  forget_starts(action.slot.role());
   pb::StartRole start;
   auto& launch = *start.mutable_launch();
   launch.set_job(options.launch.job());
@@ -304,15 +339,15 @@ void JobState::act(const StartProcess& action) {
 }
 
 void JobState::act(const StopProcess& action) {
+  forget_starts(action.role);
   pb::StopRole stop;
   stop.set_job(options.launch.job());
   stop.set_role(action.role);
-  stop.set_grace_seconds(seconds(action.grace));
-  to_agent(machine->node_of(action.role), outbound(stop));
+  to_agent(action.node, outbound(stop));
 }
 
-void JobState::act(const FindCheckpoint&) {
-  self->request(ledger, kStoreTimeout, FindNewest{})
+void JobState::act(const FindCheckpoint& action) {
+  self->request(ledger, kStoreTimeout, FindNewest{action.at_most})
       .then(
           [this](const FoundCheckpoint& found) {
             for (const auto& problem : found.problems) {
@@ -353,25 +388,59 @@ void JobState::act(const Finish&) {
   if (!controller) end();
 }
 
-void JobState::to_agent(const std::string& node, OutboundPtr message) {
-  auto& agent = agents[node];
-  if (agent.handle)
-    start_role(agent, message);
-  else
-    agent.waiting.push_back(std::move(message));
+// ---- agents -----------------------------------------------------------------------------------
+
+std::string JobState::node_of(const Delivery& message) const {
+  for (const auto& [node, agent] : agents)
+    if (agent.handle && agent.handle == message.sender) return node;
+  return {};
 }
 
-void JobState::start_role(Agent& agent, const OutboundPtr& message) {
-  const std::string role = message->envelope.has_start_role()
-                               ? message->envelope.start_role().launch().slot().role()
-                               : std::string{};
-  self->request(agent.handle, kStartTimeout, message)
-      .then([](const DeliveryPtr&) {},
-            [this, role](const caf::error& error) {
-              if (role.empty()) return;  // a stop: the process is gone already, or its agent is
-              machine->on_start_failed(role, from_caf(error), now());
-              carry_out();
-            });
+// It runs there already when we begin to watch. If the role moved to another node since, what was
+// left behind must not act any more.
+void JobState::role_started(const std::string& node, const pb::RoleStarted& started) {
+  if (node == machine->node_of(started.role()))
+    machine->adopt_process(started.role(), started.pid(), now());
+  else if (!node.empty())
+    act(StopProcess{started.role(), node});
+}
+
+// Orders that wait for their agent are void: the role starts elsewhere, runs, or is stopped.
+void JobState::forget_starts(const std::string& role) {
+  for (auto& [node, agent] : agents)
+    std::erase_if(agent.waiting, [&](const OutboundPtr& order) {
+      return order->envelope.has_start_role() && role_of(*order) == role;
+    });
+}
+
+void JobState::to_agent(const std::string& node, OutboundPtr message) {
+  auto& agent = agents[node];
+  if (agent.handle) return give_order(node, message);
+  std::erase_if(agent.waiting, [&](const OutboundPtr& order) {  // it is repeated
+    return order->envelope.has_stop_role() && message->envelope.has_stop_role() &&
+           role_of(*order) == role_of(*message);
+  });
+  agent.waiting.push_back(std::move(message));
+}
+
+void JobState::give_order(const std::string& node, const OutboundPtr& message) {
+  const bool starts = message->envelope.has_start_role();
+  self->request(agents.at(node).handle, kStartTimeout, message)
+      .then(
+          [this, node](const DeliveryPtr& answer) {
+            const auto& started = answer->envelope->role_started();  // empty: it was stopped
+            if (node == machine->node_of(started.role()))
+              machine->on_started(started.role(), started.pid());
+          },
+          [this, node, starts, role = role_of(*message)](const caf::error& error) {
+            const auto why = from_caf(error);
+            if (node != machine->node_of(role)) return;  // the role moved since
+            if (starts)
+              machine->on_start_failed(role, why, now());
+            else if (why.code == Errc::not_found)
+              machine->on_nothing_to_stop(role, now());
+            carry_out();
+          });
 }
 
 void JobState::report(bool ended) {
@@ -391,6 +460,24 @@ void JobState::report(bool ended) {
 
 void JobState::end() {
   self->quit(caf::exit_reason::user_shutdown);
+}
+
+// What was taken from the budget failure.restarts since the job ended for the last time.
+Result<std::uint32_t> count_restarts(const storage::JobStore& store) {
+  static const std::set<std::string> ends = {"job_stopped", "job_failed", "job_cancelled",
+                                             "job_succeeded"};
+  std::uint32_t restarts = 0;
+  std::uint64_t seen = 0;
+  while (true) {
+    auto events = store.events(seen, kEventsRead);
+    if (!events) return fail(events.error());
+    if (events->empty()) return restarts;
+    for (const auto& event : *events) {
+      if (event.kind() == "restart" || event.kind() == "disagreement") ++restarts;
+      if (ends.contains(event.kind())) restarts = 0;
+    }
+    seen = events->back().seq();
+  }
 }
 
 caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options) {
@@ -446,14 +533,22 @@ Result<JobHistory> read_history(const storage::JobStore& store) {
   if (!last) return fail(last.error());
   if (*last) {
     history.last_commit = (*last)->step();
+    history.last_skipped = (*last)->skipped();
     history.last_generation = (*last)->generation();
   }
-  auto checkpoints = store.checkpoints();
+  auto generation = store.value(kGenerationKey);
+  if (!generation) return fail(generation.error());
+  if (*generation) history.generation = std::strtoull((*generation)->c_str(), nullptr, 10);
+  // Their ids only: one whose manifest is damaged must not keep the others from being used.
+  auto checkpoints = store.checkpoint_ids();
   if (!checkpoints) return fail(checkpoints.error());
-  for (const auto& manifest : *checkpoints) history.checkpoints.insert(manifest.id());
+  for (const auto& id : *checkpoints) history.checkpoints.insert(id.value());
   auto evaluations = store.evaluations();
   if (!evaluations) return fail(evaluations.error());
   for (const auto& record : *evaluations) history.evaluated.insert(record.checkpoint());
+  auto restarts = count_restarts(store);
+  if (!restarts) return fail(restarts.error());
+  history.restarts = *restarts;
   return history;
 }
 

@@ -1,5 +1,6 @@
-// Membership of a job: who is there, who is lost, who is started again. Generations are in
-// job_machine_generation.cpp, steps in job_machine_steps.cpp, the end in job_machine_end.cpp.
+// Membership of a job: who is started, and who is there. Losses and restarts are in
+// job_machine_losses.cpp, generations in job_machine_generation.cpp, steps in
+// job_machine_steps.cpp, the end in job_machine_end.cpp.
 #include "actors/control/job_machine.h"
 
 #include <algorithm>
@@ -13,15 +14,6 @@ namespace {
 // A member that cannot go on so often without a commit between is started anew.
 constexpr std::uint32_t kFaultsBeforeRestart = 3;
 
-std::string plural(std::size_t count, const std::string& noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
-// "worker" of "worker-3".
-std::string kind_of(const std::string& role) {
-  return role.substr(0, role.find('-'));
-}
-
 }  // namespace
 
 JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> placement,
@@ -29,7 +21,7 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
     : job_(std::move(job)),
       spec_(std::move(spec)),
       timeouts_(timeouts),
-      generation_(history.last_generation),
+      generation_(std::max(history.last_generation, history.generation)),
       last_commit_(history.last_commit),
       last_skipped_(history.last_skipped),
       last_commit_generation_(history.last_generation),
@@ -40,6 +32,9 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
     if (slot.kind() == pb::ROLE_COORDINATOR) continue;
     members_[slot.role()].slot = slot;
   }
+  // What lies beyond the ledger is of a history that was rewound.
+  checkpoints_.erase(checkpoints_.upper_bound(last_commit_), checkpoints_.end());
+  evaluated_.erase(evaluated_.upper_bound(last_commit_), evaluated_.end());
   status_.set_job(job_);
   status_.set_name(spec_.name);
   status_.set_state(pb::JOB_STARTING);
@@ -64,11 +59,16 @@ void JobMachine::start_process(const std::string& role, const std::string& reaso
   member.process_up = true;
   member.pid = 0;
   member.progress = 0;
+  member.trained = false;
   member.doing.clear();
   member.last_sign = TimePoint{};
   set_state(member, pb::ACTOR_STARTING, reason, now);
   member.since = now;
   actions_.push_back(StartProcess{member.slot, member.restarts});
+}
+
+void JobMachine::stop_process(const std::string& role) {
+  actions_.push_back(StopProcess{role, members_.at(role).slot.node()});
 }
 
 void JobMachine::adopt_process(const std::string& role, int pid, TimePoint now) {
@@ -79,7 +79,7 @@ void JobMachine::adopt_process(const std::string& role, int pid, TimePoint now) 
   member.process_up = true;
   member.pid = pid;
   if (phase_ == Phase::leaving) {
-    actions_.push_back(StopProcess{role, Duration::zero()});
+    stop_process(role);
   } else if (pid != 0 && pid == member.lost_pid) {
     // It was given up while its agent was away, but ran on. Others went on without it.
     if (!member.restart_at) member.restart_at = now;
@@ -97,15 +97,20 @@ void JobMachine::on_started(const std::string& role, int pid) {
   found->second.pid = pid;
 }
 
-void JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint now) {
+// Whether `pid` is not that of the role's process, as far as that is known.
+bool JobMachine::is_another(const Member& member, int pid) {
+  if (pid == 0) return false;
+  return member.pid != 0 ? pid != member.pid : pid == member.lost_pid;
+}
+
+bool JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint now) {
   auto found = members_.find(registration.role());
-  if (found == members_.end() || phase_ == Phase::leaving) return;
+  if (found == members_.end() || phase_ == Phase::leaving) return false;
   const std::string& role = found->first;
   Member& member = found->second;
-  // A late word of a process that has ended, or that is being killed.
-  if (!member.process_up || member.condemned) return;
-  if (member.pid != 0 && member.pid != registration.pid()) return;
+  if (member.condemned || is_another(member, registration.pid())) return false;
   const bool rejoins = member.in_generation;
+  member.process_up = true;  // possibly not known: its start seemed to have failed
   member.registered = true;
   member.registration = registration;
   member.pid = registration.pid();
@@ -113,7 +118,7 @@ void JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
   member.holds.reset();
   member.restart_at.reset();
   set_state(member, pb::ACTOR_HEALTHY, "", now);
-  if (!accept_corpus(role, now) || !accept_base(role, now)) return;
+  if (!accept_corpus(role, now) || !accept_base(role, now)) return true;
   if (registration.generation() > generation_) {
     // A generation that an earlier coordinator opened, but that committed nothing: its number is
     // taken.
@@ -131,6 +136,7 @@ void JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
       break;
     case pb::ROLE_LOADER:
       send_loader_directory();
+      renew_patience(now);
       open_generation_when_possible(now);  // epochs become a number of steps only now
       break;
     case pb::ROLE_EVALUATOR:
@@ -143,6 +149,7 @@ void JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
   }
   settle_incidents(now);
   refresh_status();
+  return true;
 }
 
 // All members must see the same corpus. Only loaders know how many steps the epochs make.
@@ -185,8 +192,11 @@ bool JobMachine::accept_base(const std::string& role, TimePoint now) {
 void JobMachine::worker_registered(const std::string& role, bool rejoins, TimePoint now) {
   Member& member = members_.at(role);
   if (!first_worker_at_) first_worker_at_ = now;
-  member.trained = member.registration.holds_state();
-  if (member.trained) member.holds = member.registration.state_step();
+  const auto& registration = member.registration;
+  // A load for a generation before this connection may be under way yet.
+  member.trained = member.trained || registration.holds_state() ||
+                   (registration.generation() > 0 && last_commit_ > 0);
+  if (registration.holds_state()) member.holds = registration.state_step();
   tell_missed_verdict(role);
   if (phase_ == Phase::forming || (phase_ == Phase::running && rejoins)) {
     // What was said on the broken connection is lost.
@@ -265,155 +275,7 @@ void JobMachine::on_fault(const std::string& role, const pb::MemberFault& fault,
   if (!regroup_at_) regroup_at_ = now + std::chrono::seconds(1);
 }
 
-// ---- loss and restart -------------------------------------------------------------------------
-
-void JobMachine::on_start_failed(const std::string& role, const Error& error, TimePoint now) {
-  if (error.code == Errc::already_exists) return;  // it runs, and will register
-  on_gone(role, "could not be started: " + error.message, true, now);
-}
-
-void JobMachine::on_gone(const std::string& role, const std::string& evidence, bool exited,
-                         TimePoint now, int pid) {
-  auto found = members_.find(role);
-  if (found == members_.end() || finished_) return;
-  Member& member = found->second;
-  if (pid != 0 && member.pid != 0 && pid != member.pid) return;  // an earlier process
-  if (phase_ == Phase::leaving) {
-    if (exited) member.process_up = false;
-    set_state(member, exited ? pb::ACTOR_GONE : pb::ACTOR_DRAINING, "", now);
-    finish_when_all_left(now);
-    refresh_status();
-    return;
-  }
-  if (!exited && !member.registered) return;  // known already
-  if (exited && !member.process_up) return;
-  const bool known = member.state == pb::ACTOR_FAILED;
-  if (exited) {
-    member.process_up = false;
-    member.condemned = false;
-    member.lost_pid = std::exchange(member.pid, 0);
-  }
-  if (!known) lose_member(role, evidence, exited, now);
-  if (exited && !member.restart_at) schedule_restart(role, now);
-  refresh_status();
-}
-
-void JobMachine::lose_member(const std::string& role, const std::string& evidence, bool exited,
-                             TimePoint now, std::optional<TimePoint> fine_until) {
-  if (phase_ == Phase::leaving) return;
-  Member& member = members_.at(role);
-  open_incident(role, evidence, fine_until.value_or(member.last_sign), now);
-  const bool was_in_generation = member.in_generation;
-  member.registered = false;
-  member.in_generation = false;
-  member.ready = false;
-  member.faults = 0;
-  member.holds.reset();
-  member.step_ready.reset();
-  committing_roles_.erase(role);
-  set_state(member, pb::ACTOR_FAILED, evidence, now);
-  // Whatever cannot be reached must not act any more either.
-  if (!exited) condemn(role, now);
-
-  if (member.slot.kind() == pb::ROLE_LOADER) send_loader_directory();
-  forget_saves_of(role, "was lost while it saved it");
-  give_back_evaluation(role);
-  start_evaluations(now);
-  if (was_in_generation && !result_is_safe()) {
-    generation_reason_ = role + " was lost";
-    drop_generation();
-  }
-  open_generation_when_possible(now);
-  finish_when_done(now);
-}
-
-void JobMachine::condemn(const std::string& role, TimePoint now) {
-  Member& member = members_.at(role);
-  member.condemned = true;
-  member.condemned_at = now;
-  actions_.push_back(StopProcess{role, Duration::zero()});
-}
-
-// A StopProcess may get lost with its agent's connection.
-void JobMachine::stop_condemned(TimePoint now) {
-  for (auto& [role, member] : members_)
-    if (member.condemned && now - member.condemned_at > timeouts_.leave) condemn(role, now);
-}
-
-void JobMachine::open_incident(const std::string& role, const std::string& evidence,
-                               TimePoint fine_until, TimePoint now) {
-  const Member& member = members_.at(role);
-  OpenIncident incident;
-  incident.detected = now;
-  incident.members_changed = member.in_generation && !result_is_safe();
-  incident.event.set_kind("incident");
-  incident.event.set_severity(pb::SEVERITY_WARNING);
-  incident.event.set_subject(role);
-  auto& detail = *incident.event.mutable_incident();
-  detail.set_culprit(role);
-  detail.set_last_operation(member.doing.empty() ? "starting" : member.doing);
-  detail.set_evidence(evidence);
-  if (fine_until != TimePoint{}) detail.set_detect_seconds(seconds(now - fine_until));
-  event(pb::SEVERITY_WARNING, kind_of(role) + "_lost", role,
-        evidence + (member.doing.empty() ? "" : ", last seen in: " + member.doing));
-  incidents_.push_back(std::move(incident));
-  status_.set_incidents(status_.incidents() + 1);
-}
-
-void JobMachine::schedule_restart(const std::string& role, TimePoint now) {
-  if (phase_ == Phase::leaving) return;
-  Member& member = members_.at(role);
-  if (result_is_safe() && member.slot.kind() != pb::ROLE_EVALUATOR) {
-    set_state(member, pb::ACTOR_GONE, "is not needed any more", now);
-    return;
-  }
-  if (restarts_used_ >= spec_.failure.restarts) return refuse_restart(role, now);
-  ++restarts_used_;
-  const auto doublings = std::min<std::uint32_t>(member.restarts, 10);
-  ++member.restarts;
-  const Duration wait =
-      std::min<Duration>(timeouts_.back_off_most, timeouts_.back_off_first * (1LL << doublings));
-  member.restart_at = now + wait;
-}
-
-// The job ends when it cannot go on with those that are left.
-void JobMachine::refuse_restart(const std::string& role, TimePoint now) {
-  Member& member = members_.at(role);
-  const std::string reason = "the budget of " + plural(spec_.failure.restarts, "restart") +
-                             " (failure.restarts) is used up";
-  set_state(member, pb::ACTOR_FAILED, reason, now);
-  event(pb::SEVERITY_ERROR, "restart_refused", role, reason);
-  const auto kind = member.slot.kind();
-  if (kind == pb::ROLE_EVALUATOR) {
-    if (left(kind) == 0) to_evaluate_.clear();
-    finish_when_done(now);
-    return;
-  }
-  const std::size_t needed = kind == pb::ROLE_WORKER ? spec_.resources.workers_min : 1;
-  const std::size_t still = left(kind);
-  if (still >= needed) return;
-  if (stop_asked_) {
-    drop_generation();
-    save_and_stop(now);
-    return;
-  }
-  const std::string who = still == 0 ? "no " + kind_of(role) + " is left"
-                                     : "only " + plural(still, kind_of(role)) + " of at least " +
-                                           std::to_string(needed) +
-                                           (still == 1 ? " is left" : " are left");
-  leave(pb::JOB_FAILED, {Errc::budget_exhausted, who + " and " + reason}, now);
-}
-
-void JobMachine::restart_due(TimePoint now) {
-  for (auto& [role, member] : members_) {
-    if (!member.restart_at || *member.restart_at > now || member.condemned) continue;
-    member.restart_at.reset();
-    if (member.moved) member.slot = *std::exchange(member.moved, std::nullopt);
-    const std::string reason = "restart " + std::to_string(member.restarts);
-    event(pb::SEVERITY_INFO, "restart", role, reason);
-    start_process(role, reason, now);
-  }
-}
+// ---- placement --------------------------------------------------------------------------------
 
 void JobMachine::on_placement(const std::vector<pb::RoleSlot>& placement, TimePoint now) {
   if (phase_ == Phase::leaving) return;
@@ -426,13 +288,18 @@ void JobMachine::on_placement(const std::vector<pb::RoleSlot>& placement, TimePo
       continue;
     }
     if (member.process_up && !moved) continue;
-    // New, or what was started on its old node is gone with that node.
-    member.slot = slot;
+    if (member.process_up) stop_process(slot.role());  // unless it is gone with its node
+    move(member, slot);
     member.condemned = false;
     event(pb::SEVERITY_INFO, "placed", slot.role(), "starts on node " + slot.node());
     start_process(slot.role(), "placed", now);
   }
   refresh_status();
+}
+
+void JobMachine::move(Member& member, const pb::RoleSlot& slot) {
+  if (member.slot.node() != slot.node()) member.lost_pid = 0;  // pids are a node's own
+  member.slot = slot;
 }
 
 void JobMachine::send_loader_directory() {

@@ -39,6 +39,10 @@ struct SendTo {
   std::string role;
   pb::Envelope envelope;
 };
+struct PublishGeneration {  // its number is stored first -> on_generation_failed if it cannot be
+  pb::Generation generation;
+  std::vector<std::string> roles;
+};
 struct WriteCommit {  // -> on_commit_durable
   pb::CommitRecord record;
 };
@@ -52,11 +56,13 @@ struct StartProcess {
   pb::RoleSlot slot;
   std::uint32_t restarts = 0;
 };
-struct StopProcess {
+struct StopProcess {  // at once -> on_gone, or on_nothing_to_stop
   std::string role;
-  Duration grace{};
+  std::string node;
 };
-struct FindCheckpoint {};  // -> on_checkpoint_found: the newest that verifies
+struct FindCheckpoint {       // -> on_checkpoint_found: the newest that verifies
+  std::uint64_t at_most = 0;  // newer ones are not of this history, or not trusted
+};
 struct ApplyRetention {
   std::set<std::uint64_t> in_use;
 };
@@ -64,17 +70,18 @@ struct Finish {  // the job is over; nothing follows
   pb::JobState state = pb::JOB_UNSPECIFIED;
   Error error;  // code ok unless the state is JOB_FAILED
 };
-using JobAction = std::variant<SendTo, WriteCommit, RewindLedger, RecordEvent, StartProcess,
-                               StopProcess, FindCheckpoint, ApplyRetention, Finish>;
+using JobAction = std::variant<SendTo, PublishGeneration, WriteCommit, RewindLedger, RecordEvent,
+                               StartProcess, StopProcess, FindCheckpoint, ApplyRetention, Finish>;
 
 // Where a job stands when its coordinator starts: zeros for a new one.
 struct JobHistory {
   std::uint64_t last_commit = 0;
   bool last_skipped = false;          // that step's update was not applied
   std::uint64_t last_generation = 0;  // of that step
+  std::uint64_t generation = 0;       // the newest whose number was given away
   std::set<std::uint64_t> checkpoints;
   std::set<std::uint64_t> evaluated;
-  std::uint32_t restarts = 0;
+  std::uint32_t restarts = 0;  // of its processes, since it was started or resumed
 };
 
 class JobMachine {
@@ -87,13 +94,18 @@ class JobMachine {
   void adopt_process(const std::string& role, int pid, TimePoint now);
   // The answer to StartProcess.
   void on_started(const std::string& role, int pid);
-  void on_registered(const pb::RegisterMember& member, TimePoint now);
+  // Whether it is taken for the process of its role from now on. It is not when that process has
+  // ended, or is being killed, or another one runs.
+  bool on_registered(const pb::RegisterMember& member, TimePoint now);
   // The process ended; or, with exited == false, it cannot be reached any more. A pid (0: unknown)
   // tells the end of an earlier process from that of the one which runs now.
   void on_gone(const std::string& role, const std::string& evidence, bool exited, TimePoint now,
                int pid = 0);
+  // The agent was to stop the role's process, and runs none.
+  void on_nothing_to_stop(const std::string& role, TimePoint now);
   void on_fault(const std::string& role, const pb::MemberFault& fault, TimePoint now);
   void on_progress(const pb::MemberProgress& progress, TimePoint now);
+  void on_generation_failed(std::uint64_t generation, const Error& error, TimePoint now);
   void on_generation_ready(const std::string& role, const pb::GenerationReady& ready,
                            TimePoint now);
   void on_step_ready(const std::string& role, const pb::StepReady& ready, TimePoint now);
@@ -102,7 +114,8 @@ class JobMachine {
   void on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now);
   void on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now);
   void on_checkpoint_failed(std::uint64_t checkpoint, const Error& error, TimePoint now);
-  void on_evaluation(const std::string& role, const pb::EvaluationDone& done, TimePoint now);
+  // Whether it is a result of this history, and to be stored.
+  bool on_evaluation(const std::string& role, const pb::EvaluationDone& done, TimePoint now);
   void on_placement(const std::vector<pb::RoleSlot>& placement, TimePoint now);
   void on_start_failed(const std::string& role, const Error& error, TimePoint now);
   // keep: checkpoint first and end as stopped; otherwise end as cancelled at once.
@@ -117,6 +130,7 @@ class JobMachine {
   [[nodiscard]] std::string node_of(const std::string& role) const;
   [[nodiscard]] std::vector<std::string> roles_on(const std::string& node) const;
   [[nodiscard]] const JobSpec& spec() const { return spec_; }
+  [[nodiscard]] bool leaving() const { return phase_ == Phase::leaving; }
   [[nodiscard]] bool finished() const { return finished_; }
   [[nodiscard]] const std::optional<pb::CorpusInfo>& corpus() const { return corpus_; }
 
@@ -141,7 +155,7 @@ class JobMachine {
     std::string doing;
     std::uint32_t mailbox = 0;
     int pid = 0;              // 0: not known yet
-    int lost_pid = 0;         // of the process before
+    int lost_pid = 0;         // of the process before, on the same node
     bool process_up = false;  // started, and not known to have ended
     bool registered = false;
     bool condemned = false;  // it is being killed: nothing that it says counts any more
@@ -149,6 +163,7 @@ class JobMachine {
     std::optional<std::uint64_t> holds;  // step after whose update its state is; workers
     bool trained = false;                // its process cannot begin afresh any more
     std::uint32_t faults = 0;            // reported since the last commit
+    std::uint32_t loaders_blamed = 0;    // for its waiting, since the last commit
     std::uint32_t restarts = 0;
     std::optional<TimePoint> restart_at;
     pb::RegisterMember registration;
@@ -174,10 +189,17 @@ class JobMachine {
   };
 
   // membership (job_machine.cpp)
+  void stop_process(const std::string& role);
+  static bool is_another(const Member& member, int pid);
   void worker_registered(const std::string& role, bool rejoins, TimePoint now);
   void tell_missed_verdict(const std::string& role);
   bool accept_corpus(const std::string& role, TimePoint now);
   bool accept_base(const std::string& role, TimePoint now);
+  static void move(Member& member, const pb::RoleSlot& slot);
+  void start_process(const std::string& role, const std::string& reason, TimePoint now);
+  void check_registration(TimePoint now);
+  void send_loader_directory();
+  // losses and restarts (job_machine_losses.cpp)
   // fine_until: when it was seen to be well for the last time; its last message, unless said
   // otherwise.
   void lose_member(const std::string& role, const std::string& evidence, bool exited, TimePoint now,
@@ -188,22 +210,24 @@ class JobMachine {
                      TimePoint now);
   void schedule_restart(const std::string& role, TimePoint now);
   void refuse_restart(const std::string& role, TimePoint now);
-  void start_process(const std::string& role, const std::string& reason, TimePoint now);
   void restart_due(TimePoint now);
-  void send_loader_directory();
+  void settle_incidents(TimePoint now);
   // generations (job_machine_generation.cpp)
   void open_generation_when_possible(TimePoint now);
   // source: "peer", "checkpoint" or "fresh"
   void open_generation(const std::string& source, TimePoint now);
   void drop_generation();
+  void rewind(std::uint64_t step);
   bool restart_trained(TimePoint now);
   void check_hang(TimePoint now);
-  bool blame_loader(TimePoint waits_since, TimePoint now);
-  void check_registration(TimePoint now);
+  void blame_for_batch(const std::string& role, TimePoint now);
+  void renew_patience(TimePoint now);
   void check_forming(TimePoint now);
   std::vector<std::string> eligible_workers() const;
   std::vector<std::string> in_generation() const;
   bool state_lives() const;
+  // All steps are committed. Somebody holds the state after the last one.
+  bool trained_to_the_end() const;
   bool more_workers_expected() const;
   // Processes of that kind that run or will run again.
   std::size_t left(pb::RoleKind kind) const;
@@ -215,7 +239,6 @@ class JobMachine {
   void send_verdicts(const pb::CommitRecord& record, TimePoint now);
   bool save_due(const pb::CommitRecord& record);
   void account(const pb::CommitRecord& record, TimePoint now);
-  void settle_incidents(TimePoint now);
   // checkpoints, evaluation, end (job_machine_end.cpp)
   bool forget_save(std::uint64_t checkpoint, const Error& error);
   void forget_saves_of(const std::string& role, const std::string& why);
@@ -264,6 +287,7 @@ class JobMachine {
   bool regroup_ = false;                        // open a new generation after the next commit
   std::optional<TimePoint> regroup_at_;         // or then, whatever comes first
   std::string generation_reason_ = "start";
+  bool last_state_doubtful_ = false;  // members disagreed about it, so its checkpoint is no proof
   std::optional<TimePoint> first_worker_at_;
   TimePoint forming_since_{}, last_commit_at_{}, started_{};
   std::optional<pb::CorpusInfo> corpus_;

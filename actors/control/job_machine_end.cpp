@@ -25,11 +25,14 @@ void add_loss(pb::TaskLoss& sum, const pb::TaskLoss& more) {
 void JobMachine::on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now) {
   if (finished_) return;
   saving_.erase(checkpoint);
+  if (checkpoint > last_commit_) return;  // its save was given up, and the ledger rewound since
   checkpoints_.insert(checkpoint);
   event(pb::SEVERITY_INFO, "checkpoint_stored", std::to_string(checkpoint),
         "the state after step " + std::to_string(checkpoint) + " is durable");
   if (evaluation_due(checkpoint)) queue_evaluation(checkpoint);
-  std::set<std::uint64_t> in_use(to_evaluate_.begin(), to_evaluate_.end());
+  // The newest of this history is kept whatever a rewound one left in the store.
+  std::set<std::uint64_t> in_use{*checkpoints_.rbegin()};
+  in_use.insert(to_evaluate_.begin(), to_evaluate_.end());
   for (const auto& [role, member] : members_)
     if (member.evaluating) in_use.insert(*member.evaluating);
   actions_.push_back(ApplyRetention{std::move(in_use)});
@@ -38,6 +41,8 @@ void JobMachine::on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now) {
     save_and_stop(now);
   else
     finish_when_done(now);
+  if (phase_ == Phase::gathering && last_commit_ == total_steps() && checkpoint == last_commit_)
+    enter_finishing(now);              // whoever held the result may be lost, but it is stored
   open_generation_when_possible(now);  // it may have waited for this checkpoint
   refresh_status();
 }
@@ -78,27 +83,35 @@ void JobMachine::forget_saves_of(const std::string& role, const std::string& why
   for (const auto id : ids) forget_save(id, {Errc::process_died, role + " " + why});
 }
 
+// Training goes on without a checkpoint that takes too long. When the job waits for nothing else,
+// whoever owes it is replaced.
 void JobMachine::check_saves(TimePoint now) {
   for (const auto& [id, save] : saving_) {
     if (now - save.since <= timeouts_.checkpoint) continue;
-    on_checkpoint_failed(id, {Errc::timeout, save.role + " did not save it in time"}, now);
+    const bool awaited = id == last_commit_ && (phase_ == Phase::finishing || stop_asked_);
+    if (awaited)
+      lose_member(std::string(save.role),
+                  "did not save checkpoint " + std::to_string(id) + " in time", false, now,
+                  save.since);
+    else
+      on_checkpoint_failed(id, {Errc::timeout, save.role + " did not save it in time"}, now);
     return;
   }
 }
 
 bool JobMachine::save_last_state(TimePoint now) {
   final_save_at_.reset();
-  for (const auto& role : eligible_workers()) {
-    if (members_.at(role).holds != last_commit_) continue;
-    pb::Commit commit;
-    commit.set_generation(generation_);
-    commit.set_step(last_commit_);
-    commit.set_checkpoint(last_commit_);
-    saving_[last_commit_] = {role, now};
-    send(role, commit);
-    return true;
-  }
-  return false;
+  auto holders = eligible_workers();
+  std::erase_if(holders, [&](const auto& role) { return members_.at(role).holds != last_commit_; });
+  if (holders.empty()) return false;
+  const auto& role = holders[final_save_tries_ % holders.size()];  // each time another one
+  pb::Commit commit;
+  commit.set_generation(generation_);
+  commit.set_step(last_commit_);
+  commit.set_checkpoint(last_commit_);
+  saving_[last_commit_] = {role, now};
+  send(role, commit);
+  return true;
 }
 
 // ---- evaluations ------------------------------------------------------------------------------
@@ -167,30 +180,34 @@ void JobMachine::check_evaluations(TimePoint now) {
   }
 }
 
-void JobMachine::on_evaluation(const std::string& role, const pb::EvaluationDone& done,
+bool JobMachine::on_evaluation(const std::string& role, const pb::EvaluationDone& done,
                                TimePoint now) {
   auto found = members_.find(role);
-  if (found == members_.end() || finished_) return;
+  if (found == members_.end() || finished_) return false;
   auto& evaluating = found->second.evaluating;
+  bool good = false;
   if (done.has_failure()) {
-    if (!evaluating) return;
+    if (!evaluating) return false;
     const auto checkpoint = *std::exchange(evaluating, std::nullopt);
     event(pb::SEVERITY_WARNING, "evaluation_failed", std::to_string(checkpoint),
           done.failure().message());
     if (++evaluation_tries_[checkpoint] < kEvaluationTries) to_evaluate_.push_front(checkpoint);
   } else {
-    // Possibly one that an earlier coordinator asked for.
+    // Possibly one that an earlier coordinator asked for, or that was done twice.
     const auto checkpoint = done.record().checkpoint();
     if (evaluating == checkpoint) evaluating.reset();
-    if (!evaluated_.insert(checkpoint).second) return;
     std::erase(to_evaluate_, checkpoint);
-    *status_.mutable_evaluation() = done.record();
-    event(pb::SEVERITY_INFO, "evaluated", std::to_string(checkpoint),
-          "mean score " + std::to_string(done.record().mean()).substr(0, 6));
+    good = checkpoint <= last_commit_ && evaluated_.insert(checkpoint).second;
+    if (good) {
+      *status_.mutable_evaluation() = done.record();
+      event(pb::SEVERITY_INFO, "evaluated", std::to_string(checkpoint),
+            "mean score " + std::to_string(done.record().mean()).substr(0, 6));
+    }
   }
   start_evaluations(now);
   finish_when_done(now);
   refresh_status();
+  return good;
 }
 
 // ---- the end ----------------------------------------------------------------------------------
@@ -207,8 +224,9 @@ void JobMachine::on_stop(bool keep, const std::string& reason, TimePoint now) {
   stop_reason_ = reason;
   // While members train, or a commit is being written, the next commit brings a checkpoint, and
   // that one ends the job. A trainer at work cannot save anything else.
-  const bool next_commit_saves = committing_ || (trains() && last_commit_ > 0 && state_lives());
-  if (!next_commit_saves || checkpoints_.contains(last_commit_)) save_and_stop(now);
+  const bool next_commit_saves = trains() && last_commit_ > 0 && state_lives();
+  if (!committing_ && (!next_commit_saves || checkpoints_.contains(last_commit_)))
+    save_and_stop(now);
   refresh_status();
 }
 
@@ -218,7 +236,11 @@ void JobMachine::save_and_stop(TimePoint now) {
   const bool stored = checkpoints_.contains(last_commit_);
   if (!stored && last_commit_ > 0 && save_last_state(now)) return;
   const bool complete = stored && last_commit_ == total_steps() && !evaluates_something();
-  leave(complete ? pb::JOB_SUCCEEDED : pb::JOB_STOPPED, {Errc::ok, stop_reason_}, now);
+  std::string reason = stop_reason_;
+  if (!stored && last_commit_ > 0)
+    reason += "; no process is left that holds the state after step " +
+              std::to_string(last_commit_) + ", so it goes on from an older checkpoint";
+  leave(complete ? pb::JOB_SUCCEEDED : pb::JOB_STOPPED, {Errc::ok, reason}, now);
 }
 
 // Nothing is left to train. Whoever holds the result may have to save it.
@@ -241,7 +263,9 @@ void JobMachine::finish_when_done(TimePoint now) {
   if (phase_ != Phase::finishing) return;
   if (stop_asked_) return save_and_stop(now);
   if (!checkpoints_.contains(last_commit_)) {
-    if (!saving_.contains(last_commit_) && !final_save_at_) save_last_state(now);
+    if (saving_.contains(last_commit_) || final_save_at_ || save_last_state(now)) return;
+    drop_generation();  // nobody holds the result
+    open_generation_when_possible(now);
     return;
   }
   if (!evaluates_something() && saving_.empty()) leave(pb::JOB_SUCCEEDED, {Errc::ok, ""}, now);
@@ -269,8 +293,8 @@ void JobMachine::leave(pb::JobState state, Error error, TimePoint now) {
     member.in_generation = false;
     if (member.registered)
       send(role, body);
-    else if (member.process_up)
-      actions_.push_back(StopProcess{role, Duration::zero()});
+    else
+      stop_process(role);  // an order to start it may be under way
     if (member.process_up) set_state(member, pb::ACTOR_DRAINING, "the job ends", now);
   }
   finish_when_all_left(now);
@@ -286,7 +310,7 @@ void JobMachine::finish_when_all_left(TimePoint now) {
   if (!all_left) {
     if (!std::exchange(killed_late_ones_, true))
       for (auto& [role, member] : members_)
-        if (member.process_up) actions_.push_back(StopProcess{role, Duration::zero()});
+        if (member.process_up) stop_process(role);
     if (waited <= 2 * timeouts_.leave) return;
   }
   finished_ = true;

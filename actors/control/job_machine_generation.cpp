@@ -44,6 +44,11 @@ bool JobMachine::state_lives() const {
                      [&](const auto& role) { return members_.at(role).holds == last_commit_; });
 }
 
+bool JobMachine::trained_to_the_end() const {
+  const auto total = total_steps();
+  return total && last_commit_ >= *total && state_lives();
+}
+
 bool JobMachine::more_workers_expected() const {
   return std::any_of(members_.begin(), members_.end(), [](const auto& entry) {
     const Member& member = entry.second;
@@ -65,18 +70,12 @@ std::size_t JobMachine::left(pb::RoleKind kind) const {
 void JobMachine::open_generation_when_possible(TimePoint now) {
   // A commit that is being written decides first which step the generation begins with.
   if (phase_ != Phase::gathering || committing_) return;
-  const auto total = total_steps();
-  const bool enough = eligible_workers().size() >= spec_.resources.workers_min && total;
+  if (trained_to_the_end()) return enter_finishing(now);
+  const bool enough = eligible_workers().size() >= spec_.resources.workers_min && total_steps();
   const bool lives = state_lives();
   if (stop_asked_ && !(enough && lives)) return save_and_stop(now);
   if (!enough) return;
-  if (lives) {
-    if (last_commit_ >= *total)  // nothing left to train; somebody still holds the result
-      enter_finishing(now);
-    else
-      open_generation("peer", now);
-    return;
-  }
+  if (lives) return open_generation("peer", now);
   // Nobody holds the state: worth waiting a while for those that are still starting.
   const bool patience_over = first_worker_at_ && now - *first_worker_at_ >= timeouts_.gather;
   if (more_workers_expected() && !patience_over) return;
@@ -86,34 +85,46 @@ void JobMachine::open_generation_when_possible(TimePoint now) {
     return;
   }
   phase_ = Phase::finding;
-  actions_.push_back(FindCheckpoint{});
+  actions_.push_back(FindCheckpoint{last_state_doubtful_ ? last_commit_ - 1 : last_commit_});
 }
 
 void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now) {
   if (phase_ != Phase::finding) return;
   phase_ = Phase::gathering;
+  last_state_doubtful_ = false;
   if (state_lives()) return open_generation_when_possible(now);  // somebody came back meanwhile
   const std::uint64_t step = checkpoint.value_or(0);
   // Newer ones did not verify.
   checkpoints_.erase(checkpoints_.upper_bound(step), checkpoints_.end());
-  std::erase_if(to_evaluate_, [&](const auto id) { return id > step; });
   if (step != last_commit_) {
     event(pb::SEVERITY_WARNING, "rewind", job_,
           "no worker holds the state after step " + std::to_string(last_commit_) +
               "; training goes on after step " + std::to_string(step) +
               (checkpoint ? ", from its checkpoint" : ": no checkpoint verifies"));
-    actions_.push_back(RewindLedger{step});
-    last_commit_ = step;
-    last_commit_generation_ = 0;  // nobody waits for the verdict of that one
+    rewind(step);
   }
+  if (last_commit_ >= total_steps().value_or(UINT64_MAX)) return enter_finishing(now);
   if (eligible_workers().size() < spec_.resources.workers_min) return;  // lost meanwhile
-  if (last_commit_ >= total_steps().value_or(UINT64_MAX))
-    enter_finishing(now);
-  else if (checkpoint)
+  if (checkpoint)
     open_generation("checkpoint", now);
   else if (!restart_trained(now))
     open_generation("fresh", now);
   refresh_status();
+}
+
+// The steps after `step` are done again, and what they brought is void.
+void JobMachine::rewind(std::uint64_t step) {
+  actions_.push_back(RewindLedger{step});
+  last_commit_ = step;
+  last_commit_generation_ = 0;  // nobody waits for the verdict of that one
+  const auto is_void = [&](std::uint64_t checkpoint) { return checkpoint > step; };
+  std::erase_if(evaluated_, is_void);
+  std::erase_if(to_evaluate_, is_void);
+  std::erase_if(evaluation_tries_, [&](const auto& tries) { return is_void(tries.first); });
+  save_owed_ = false;
+  final_save_tries_ = 0;
+  recent_commits_.clear();
+  recent_losses_.clear();
 }
 
 // Everybody is to begin afresh, which a process that has trained cannot. Returns whether there was
@@ -152,6 +163,7 @@ void JobMachine::open_generation(const std::string& source, TimePoint now) {
     member.ready = false;
     member.step_ready.reset();
     member.last_progress = now;
+    member.trained = member.trained || last_commit_ > 0;  // whether or not it gets ready in time
     auto& entry = *generation.add_members();
     entry.set_role(workers[rank]);
     entry.set_rank(rank);
@@ -177,8 +189,13 @@ void JobMachine::open_generation(const std::string& source, TimePoint now) {
         "generation " + std::to_string(generation_) + ": " + std::to_string(workers.size()) +
             (workers.size() == 1 ? " worker" : " workers") + " from step " +
             std::to_string(first_step_) + " (" + generation_reason_ + ")");
-  for (const auto& role : workers) send(role, generation);
+  actions_.push_back(PublishGeneration{std::move(generation), workers});
   refresh_status();
+}
+
+void JobMachine::on_generation_failed(std::uint64_t generation, const Error& error, TimePoint now) {
+  leave(pb::JOB_FAILED,
+        error.within("generation " + std::to_string(generation) + " could not be recorded"), now);
 }
 
 void JobMachine::drop_generation() {
@@ -201,8 +218,8 @@ void JobMachine::on_generation_ready(const std::string& role, const pb::Generati
   Member& member = found->second;
   if (!member.in_generation) return;
   member.ready = true;
+  member.doing = "form";
   member.holds = ready.state_step();
-  member.trained = member.trained || ready.state_step() > 0;
   member.load_seconds = ready.load_seconds();
   member.last_progress = now;
   const auto roles = in_generation();
@@ -235,7 +252,8 @@ void JobMachine::check_forming(TimePoint now) {
 }
 
 void JobMachine::check_hang(TimePoint now) {
-  if (phase_ != Phase::running || committing_ || stops_here()) return;
+  const bool saves_the_end = phase_ == Phase::finishing && !result_is_safe();
+  if ((phase_ != Phase::running && !saves_the_end) || committing_) return;
   const auto limit = std::chrono::duration_cast<Duration>(
       std::chrono::duration<double>(spec_.failure.hang_after_seconds));
   const auto roles = in_generation();
@@ -245,13 +263,14 @@ void JobMachine::check_hang(TimePoint now) {
   for (const auto& role : roles) {
     const Member& member = members_.at(role);
     if (!stands(role) || member.step_ready || waits_for_others(member.doing)) continue;
-    if (member.doing.find(kWaitingForBatch) == std::string::npos) {
+    if (member.doing.find(kWaitingForBatch) == std::string::npos)
       lose_member(role, "made no progress for longer than failure.hang_after", false, now,
                   member.last_progress);
-      return;
-    }
-    if (blame_loader(member.last_progress, now)) return;
+    else
+      blame_for_batch(role, now);
+    return;
   }
+  if (phase_ != Phase::running || stops_here()) return;  // who waits for a checkpoint may
   if (roles.empty() || !std::all_of(roles.begin(), roles.end(), stands)) return;
   generation_reason_ = "all members waited for one another";
   event(pb::SEVERITY_WARNING, "standstill", job_, generation_reason_);
@@ -261,19 +280,31 @@ void JobMachine::check_hang(TimePoint now) {
       lose_member(role, "waited with all the others, again and again", false, now);
 }
 
-// A loader owes a batch: the one that has stood still for the longest. The workers wait for its
-// successor with new patience.
-bool JobMachine::blame_loader(TimePoint waits_since, TimePoint now) {
+// A worker waits for a batch: the loader that has stood still for the longest owes it. Who got
+// nothing from any of them, one after the other, is the culprit itself.
+void JobMachine::blame_for_batch(const std::string& role, TimePoint now) {
+  Member& member = members_.at(role);
+  const auto waits_since = member.last_progress;
   std::string culprit;
-  for (const auto& [role, loader] : members_) {
+  std::uint32_t loaders = 0;
+  for (const auto& [name, loader] : members_) {
     if (loader.slot.kind() != pb::ROLE_LOADER || !loader.registered) continue;
+    ++loaders;
     if (culprit.empty() || loader.last_progress < members_.at(culprit).last_progress)
-      culprit = role;
+      culprit = name;
   }
-  if (culprit.empty()) return false;
-  for (const auto& role : in_generation()) members_.at(role).last_progress = now;
+  if (culprit.empty()) return;  // all are lost, or starting
+  if (member.loaders_blamed >= loaders)
+    return lose_member(role, "got no batch from any loader for longer than failure.hang_after",
+                       false, now, waits_since);
+  ++member.loaders_blamed;
   lose_member(culprit, "gave no batch for longer than failure.hang_after", false, now, waits_since);
-  return true;
+}
+
+// A loader came: those that wait for a batch have new patience.
+void JobMachine::renew_patience(TimePoint now) {
+  for (auto& [role, member] : members_)
+    if (member.doing.find(kWaitingForBatch) != std::string::npos) member.last_progress = now;
 }
 
 }  // namespace crabcast::actors

@@ -1,4 +1,4 @@
-// Steps of a job: when one is committed (T-1), and which incidents that ends.
+// Steps of a job: when one is committed (T-1).
 #include <algorithm>
 #include <map>
 
@@ -36,6 +36,7 @@ void JobMachine::on_step_ready(const std::string& role, const pb::StepReady& rea
   if (ready.generation() != generation_ || ready.step() != last_commit_ + 1) return;
   found->second.step_ready = ready;
   found->second.last_progress = now;
+  found->second.doing = "step " + std::to_string(ready.step()) + ": wait for commit";
   commit_when_all_ready(now);
 }
 
@@ -87,6 +88,7 @@ bool JobMachine::agree(const std::vector<std::string>& roles, TimePoint now) {
     // Who of them is wrong cannot be told here; none of their states is trusted: all load the
     // newest checkpoint.
     for (const auto& r : roles) members_.at(r).holds.reset();
+    last_state_doubtful_ = other.parameter_checksum() != first.parameter_checksum();
     generation_reason_ = "members disagreed";
     drop_generation();
     open_generation_when_possible(now);
@@ -140,6 +142,7 @@ void JobMachine::on_commit_durable(std::uint64_t step, TimePoint now) {
   last_commit_ = step;
   last_skipped_ = record.skipped();
   last_commit_generation_ = record.generation();
+  for (auto& [role, member] : members_) member.step_ready.reset();
   for (const auto& substitution : record.substitutions())
     event(pb::SEVERITY_WARNING, "sample_replaced",
           std::to_string(substitution.planned().dataset()) + ":" +
@@ -168,10 +171,9 @@ void JobMachine::send_verdicts(const pb::CommitRecord& record, TimePoint now) {
   for (const auto& role : eligible_workers()) {
     if (!committing_roles_.contains(role)) continue;
     Member& member = members_.at(role);
-    member.step_ready.reset();
     member.holds = step;
     member.trained = true;
-    member.faults = 0;
+    member.faults = member.loaders_blamed = 0;
     member.last_progress = now;
     if (record.skipped()) {
       pb::SkipStep skip;
@@ -190,6 +192,7 @@ void JobMachine::send_verdicts(const pb::CommitRecord& record, TimePoint now) {
     if (!record.skipped() || commit.checkpoint() != 0) send(role, commit);
   }
   committing_roles_.clear();
+  save_owed_ = save_owed_ || saver_wanted;  // there was nobody to do it
 }
 
 void JobMachine::on_commit_failed(std::uint64_t step, const Error& error, TimePoint now) {
@@ -210,39 +213,6 @@ void JobMachine::account(const pb::CommitRecord& record, TimePoint now) {
     while (recent.size() > kRecentCommits) recent.pop_front();
   }
   add_stages(*status_.mutable_stages(), record.stages(), 1.0);
-}
-
-// An incident is repaired when its member is back, or, if it was in a generation, when the next
-// generation has committed a step.
-void JobMachine::settle_incidents(TimePoint now) {
-  for (auto it = incidents_.begin(); it != incidents_.end();) {
-    const std::string role = it->event.subject();
-    const bool repaired = it->members_changed
-                              ? it->formed && last_commit_ >= first_step_ && !committing_
-                              : members_.contains(role) && members_.at(role).registered;
-    if (!repaired) {
-      ++it;
-      continue;
-    }
-    auto& detail = *it->event.mutable_incident();
-    double load = 0;
-    for (const auto& worker : in_generation())
-      load = std::max(load, members_.at(worker).load_seconds);
-    if (it->members_changed) {
-      detail.set_decide_seconds(seconds(*it->opened - it->detected));
-      detail.set_reform_seconds(seconds(*it->formed - *it->opened));
-      detail.set_load_seconds(load);
-      detail.set_redo_seconds(seconds(now - *it->formed));
-    } else {
-      detail.set_load_seconds(seconds(now - it->detected));
-    }
-    it->event.set_message(detail.evidence() + "; repaired after " +
-                          std::to_string(seconds(now - it->detected)).substr(0, 5) + " s");
-    it->event.set_step(last_commit_);
-    it->event.set_generation(generation_);
-    actions_.push_back(RecordEvent{std::move(it->event)});
-    it = incidents_.erase(it);
-  }
 }
 
 }  // namespace crabcast::actors

@@ -52,13 +52,13 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
         for (const auto& id : *removed) spdlog::info("checkpoint {} deleted", id.value());
         return caf::unit;
       },
-      [self](FindNewest) -> caf::result<FoundCheckpoint> {
+      [self](const FindNewest& find) -> caf::result<FoundCheckpoint> {
         FoundCheckpoint found;
-        auto newest = self->state.store->newest_verified([&](const storage::VerifyReport& bad) {
-          for (const auto& problem : bad.problems)
-            found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " +
-                                     problem);
-        });
+        const auto problem = [&](const storage::VerifyReport& bad) {
+          for (const auto& one : bad.problems)
+            found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " + one);
+        };
+        auto newest = self->state.store->newest_verified_up_to(CheckpointId{find.at_most}, problem);
         if (!newest) return to_caf(newest.error());
         if (*newest) found.id = (*newest)->id();
         return found;
@@ -69,8 +69,7 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
 struct CheckpointsState {
   static inline const char* name = "checkpoints";
   struct Incoming {
-    std::unique_ptr<storage::CheckpointWriter> writer;  // null after its first error
-    Error error;
+    std::unique_ptr<storage::CheckpointWriter> writer;
     caf::actor_addr sender;
   };
   std::shared_ptr<storage::JobStore> store;
@@ -81,6 +80,8 @@ struct CheckpointsState {
   void begin(const Delivery& request);
   void chunk(const Delivery& request);
   void seal(const Delivery& request);
+  void abandon(const pb::CheckpointAbandon& body, const caf::actor& sender);
+  Incoming* writing(const Delivery& request, std::uint64_t id);
   void give_up(std::uint64_t id, const Error& error);
   void open_for_reading(const Delivery& request) const;
   void read_chunk(const Delivery& request) const;
@@ -95,21 +96,29 @@ void CheckpointsState::begin(const Delivery& request) {
     give_up(body.id(), writer.error());
     return;
   }
-  incoming[body.id()] = {std::move(*writer), {}, request.sender.address()};
+  incoming[body.id()] = {std::move(*writer), request.sender.address()};
   answer(request, pb::Done{});
+}
+
+// What the sender writes. Null, and answered, when it began nothing or another worker has begun
+// anew since: nobody writes into somebody else's checkpoint.
+CheckpointsState::Incoming* CheckpointsState::writing(const Delivery& request, std::uint64_t id) {
+  auto found = incoming.find(id);
+  if (found != incoming.end() && found->second.sender == request.sender.address())
+    return &found->second;
+  answer(request, Error{Errc::invalid_argument, "checkpoint " + std::to_string(id) +
+                                                    " is not being written by this worker"});
+  return nullptr;
 }
 
 void CheckpointsState::chunk(const Delivery& request) {
   const auto& body = request.envelope->checkpoint_chunk();
-  auto found = incoming.find(body.id());
-  if (found == incoming.end() || request.frames.size() != 1) {
-    answer(request, Error{Errc::invalid_argument,
-                          "no checkpoint " + std::to_string(body.id()) + " is being written"});
-    return;
-  }
+  Incoming* mine = writing(request, body.id());
+  if (!mine) return;
+  if (request.frames.size() != 1)
+    return answer(request, Error{Errc::invalid_argument, "a chunk is followed by one frame"});
   const auto& frame = request.frames.front();
-  if (auto put = found->second.writer->put_chunk(body.entry(), {frame.data(), frame.size()});
-      !put) {
+  if (auto put = mine->writer->put_chunk(body.entry(), {frame.data(), frame.size()}); !put) {
     answer(request, put.error());
     give_up(body.id(), put.error());
     return;
@@ -119,23 +128,26 @@ void CheckpointsState::chunk(const Delivery& request) {
 
 void CheckpointsState::seal(const Delivery& request) {
   auto manifest = request.envelope->checkpoint_seal().manifest();
-  auto found = incoming.find(manifest.id());
-  if (found == incoming.end()) {
-    answer(request, Error{Errc::invalid_argument,
-                          "no checkpoint " + std::to_string(manifest.id()) + " is being written"});
-    return;
-  }
+  Incoming* mine = writing(request, manifest.id());
+  if (!mine) return;
   manifest.set_spec_hash(spec_hash);
   manifest.set_ledger_step(manifest.step());
   manifest.set_unix_ms(unix_ms_now());
-  if (auto committed = found->second.writer->commit(manifest); !committed) {
+  if (auto committed = mine->writer->commit(manifest); !committed) {
     answer(request, committed.error());
     give_up(manifest.id(), committed.error());
     return;
   }
-  incoming.erase(found);
+  incoming.erase(manifest.id());
   answer(request, pb::Done{});
   caf::anon_send(job, CheckpointOutcome{manifest.id(), std::nullopt});
+}
+
+void CheckpointsState::abandon(const pb::CheckpointAbandon& body, const caf::actor& sender) {
+  if (auto found = incoming.find(body.id());
+      found != incoming.end() && found->second.sender != sender.address())
+    return;
+  give_up(body.id(), {Errc::cancelled, body.reason()});
 }
 
 void CheckpointsState::give_up(std::uint64_t id, const Error& error) {
@@ -199,10 +211,8 @@ caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
             return self->state.chunk(*request);
           case pb::Envelope::kCheckpointSeal:
             return self->state.seal(*request);
-          case pb::Envelope::kCheckpointAbandon: {
-            const auto& body = request->envelope->checkpoint_abandon();
-            return self->state.give_up(body.id(), {Errc::cancelled, body.reason()});
-          }
+          case pb::Envelope::kCheckpointAbandon:
+            return self->state.abandon(request->envelope->checkpoint_abandon(), request->sender);
           case pb::Envelope::kCheckpointRead:
             return self->state.open_for_reading(*request);
           case pb::Envelope::kChunkRead:

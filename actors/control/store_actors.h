@@ -41,7 +41,9 @@ struct StoreValue {
 struct Retain {
   std::set<std::uint64_t> in_use;
 };
-struct FindNewest {};  // answered with FoundCheckpoint
+struct FindNewest {  // answered with FoundCheckpoint
+  std::uint64_t at_most = UINT64_MAX;
+};
 struct FoundCheckpoint {
   std::optional<std::uint64_t> id;
   std::vector<std::string> problems;  // of newer ones that did not verify

@@ -236,6 +236,13 @@ TEST_F(CheckpointTest, WalksBackToTheNewestThatVerifies) {
   ASSERT_TRUE(newest.has_value());
   EXPECT_EQ(newest->id(), 100U);
   EXPECT_THAT(problems, ElementsAre(StartsWith("chunk/00000150/00000001")));
+  const auto older = [&](std::uint64_t at_most) {
+    return must(
+        store->newest_verified_up_to(CheckpointId(at_most), [](const VerifyReport&) { FAIL(); }));
+  };
+  EXPECT_EQ(older(100)->id(), 100U) << "newer ones are not looked at";
+  EXPECT_EQ(older(99)->id(), 50U);
+  EXPECT_FALSE(older(49).has_value());
 }
 
 // Damage to what RocksDB reads when it opens a file: the rest of the store stays usable.

@@ -1,0 +1,223 @@
+// Members of a job that are lost: incidents (H-1) and restarts.
+#include <algorithm>
+#include <utility>
+
+#include "actors/control/job_machine.h"
+
+namespace crabcast::actors {
+namespace {
+
+std::string plural(std::size_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+// "worker" of "worker-3".
+std::string kind_of(const std::string& role) {
+  return role.substr(0, role.find('-'));
+}
+
+}  // namespace
+
+// ---- what ends a process ----------------------------------------------------------------------
+
+void JobMachine::on_start_failed(const std::string& role, const Error& error, TimePoint now) {
+  if (error.code == Errc::already_exists) return;  // it runs, and will register
+  if (auto found = members_.find(role); found == members_.end() || found->second.registered) return;
+  on_gone(role, "could not be started: " + error.message, true, now);
+}
+
+void JobMachine::on_gone(const std::string& role, const std::string& evidence, bool exited,
+                         TimePoint now, int pid) {
+  auto found = members_.find(role);
+  if (found == members_.end() || finished_) return;
+  Member& member = found->second;
+  if (is_another(member, pid)) return;  // an earlier process
+  if (phase_ == Phase::leaving) {
+    if (exited) member.process_up = false;
+    set_state(member, exited ? pb::ACTOR_GONE : pb::ACTOR_DRAINING, "", now);
+    finish_when_all_left(now);
+    refresh_status();
+    return;
+  }
+  if (!exited && !member.registered) return;  // known already
+  if (exited && !member.process_up) return;
+  const bool known = member.state == pb::ACTOR_FAILED;
+  if (exited) {
+    member.process_up = false;
+    member.condemned = false;
+    member.lost_pid = std::max(pid, std::exchange(member.pid, 0));
+  }
+  if (!known)
+    lose_member(role, evidence, exited, now);
+  else if (exited && !member.restart_at)
+    schedule_restart(role, now);
+  refresh_status();
+}
+
+void JobMachine::on_nothing_to_stop(const std::string& role, TimePoint now) {
+  auto found = members_.find(role);
+  if (found == members_.end()) return;
+  if (found->second.condemned || phase_ == Phase::leaving)
+    on_gone(role, "its process is gone", true, now);
+}
+
+void JobMachine::lose_member(const std::string& role, const std::string& evidence, bool exited,
+                             TimePoint now, std::optional<TimePoint> fine_until) {
+  if (phase_ == Phase::leaving) return;
+  Member& member = members_.at(role);
+  open_incident(role, evidence, fine_until.value_or(member.last_sign), now);
+  const bool was_in_generation = member.in_generation;
+  member.registered = false;
+  member.in_generation = false;
+  member.ready = false;
+  member.faults = member.loaders_blamed = 0;
+  member.holds.reset();
+  member.step_ready.reset();
+  committing_roles_.erase(role);
+  set_state(member, pb::ACTOR_FAILED, evidence, now);
+  if (member.slot.kind() == pb::ROLE_LOADER) send_loader_directory();
+  forget_saves_of(role, "was lost while it saved it");
+  give_back_evaluation(role);
+  start_evaluations(now);
+  // Whatever cannot be reached must not act any more either.
+  if (exited)
+    schedule_restart(role, now);
+  else
+    condemn(role, now);
+
+  if (was_in_generation && !result_is_safe()) {
+    generation_reason_ = role + " was lost";
+    drop_generation();
+  }
+  open_generation_when_possible(now);
+  finish_when_done(now);
+}
+
+void JobMachine::condemn(const std::string& role, TimePoint now) {
+  Member& member = members_.at(role);
+  member.condemned = true;
+  member.condemned_at = now;
+  stop_process(role);
+}
+
+// A StopProcess may get lost with its agent's connection.
+void JobMachine::stop_condemned(TimePoint now) {
+  for (auto& [role, member] : members_)
+    if (member.condemned && now - member.condemned_at > timeouts_.leave) condemn(role, now);
+}
+
+void JobMachine::open_incident(const std::string& role, const std::string& evidence,
+                               TimePoint fine_until, TimePoint now) {
+  const Member& member = members_.at(role);
+  OpenIncident incident;
+  incident.detected = now;
+  incident.members_changed = member.in_generation && !result_is_safe();
+  incident.event.set_kind("incident");
+  incident.event.set_severity(pb::SEVERITY_WARNING);
+  incident.event.set_subject(role);
+  auto& detail = *incident.event.mutable_incident();
+  detail.set_culprit(role);
+  detail.set_last_operation(member.doing.empty() ? "starting" : member.doing);
+  detail.set_evidence(evidence);
+  if (fine_until != TimePoint{}) detail.set_detect_seconds(seconds(now - fine_until));
+  event(pb::SEVERITY_WARNING, kind_of(role) + "_lost", role,
+        evidence + (member.doing.empty() ? "" : ", last seen in: " + member.doing));
+  incidents_.push_back(std::move(incident));
+  status_.set_incidents(status_.incidents() + 1);
+}
+
+// ---- restart ----------------------------------------------------------------------------------
+
+void JobMachine::schedule_restart(const std::string& role, TimePoint now) {
+  if (phase_ == Phase::leaving) return;
+  Member& member = members_.at(role);
+  if (result_is_safe() && member.slot.kind() != pb::ROLE_EVALUATOR) {
+    set_state(member, pb::ACTOR_GONE, "is not needed any more", now);
+    return;
+  }
+  if (restarts_used_ >= spec_.failure.restarts) return refuse_restart(role, now);
+  ++restarts_used_;
+  const auto doublings = std::min<std::uint32_t>(member.restarts, 10);
+  ++member.restarts;
+  const Duration wait =
+      std::min<Duration>(timeouts_.back_off_most, timeouts_.back_off_first * (1LL << doublings));
+  member.restart_at = now + wait;
+}
+
+// The job ends when it cannot go on with those that are left. Whoever holds the state after its
+// last step can.
+void JobMachine::refuse_restart(const std::string& role, TimePoint now) {
+  Member& member = members_.at(role);
+  const std::string reason = "the budget of " + plural(spec_.failure.restarts, "restart") +
+                             " (failure.restarts) is used up";
+  set_state(member, pb::ACTOR_FAILED, reason, now);
+  event(pb::SEVERITY_ERROR, "restart_refused", role, reason);
+  const auto kind = member.slot.kind();
+  if (kind == pb::ROLE_EVALUATOR) {
+    if (left(kind) == 0) to_evaluate_.clear();
+    finish_when_done(now);
+    return;
+  }
+  if (trained_to_the_end()) return;
+  const std::size_t needed = kind == pb::ROLE_WORKER ? spec_.resources.workers_min : 1;
+  const std::size_t still = left(kind);
+  if (still >= needed) return;
+  if (stop_asked_) {
+    drop_generation();
+    save_and_stop(now);
+    return;
+  }
+  const std::string who = still == 0 ? "no " + kind_of(role) + " is left"
+                                     : "only " + plural(still, kind_of(role)) + " of at least " +
+                                           std::to_string(needed) +
+                                           (still == 1 ? " is left" : " are left");
+  leave(pb::JOB_FAILED, {Errc::budget_exhausted, who + " and " + reason}, now);
+}
+
+void JobMachine::restart_due(TimePoint now) {
+  for (auto& [role, member] : members_) {
+    if (!member.restart_at || *member.restart_at > now || member.condemned) continue;
+    member.restart_at.reset();
+    if (member.moved) move(member, *std::exchange(member.moved, std::nullopt));
+    const std::string reason = "restart " + std::to_string(member.restarts);
+    event(pb::SEVERITY_INFO, "restart", role, reason);
+    start_process(role, reason, now);
+  }
+}
+
+// ---- repair -----------------------------------------------------------------------------------
+
+// An incident is repaired when its member is back, or, if it was in a generation, when the next
+// generation has committed a step.
+void JobMachine::settle_incidents(TimePoint now) {
+  for (auto it = incidents_.begin(); it != incidents_.end();) {
+    const std::string role = it->event.subject();
+    const bool repaired = it->members_changed
+                              ? it->formed && last_commit_ >= first_step_ && !committing_
+                              : members_.contains(role) && members_.at(role).registered;
+    if (!repaired) {
+      ++it;
+      continue;
+    }
+    auto& detail = *it->event.mutable_incident();
+    double load = 0;
+    for (const auto& worker : in_generation())
+      load = std::max(load, members_.at(worker).load_seconds);
+    if (it->members_changed) {
+      detail.set_decide_seconds(seconds(*it->opened - it->detected));
+      detail.set_reform_seconds(seconds(*it->formed - *it->opened));
+      detail.set_load_seconds(load);
+      detail.set_redo_seconds(seconds(now - *it->formed));
+    } else {
+      detail.set_load_seconds(seconds(now - it->detected));
+    }
+    it->event.set_message(detail.evidence() + "; repaired after " +
+                          std::to_string(seconds(now - it->detected)).substr(0, 5) + " s");
+    it->event.set_step(last_commit_);
+    it->event.set_generation(generation_);
+    actions_.push_back(RecordEvent{std::move(it->event)});
+    it = incidents_.erase(it);
+  }
+}
+
+}  // namespace crabcast::actors

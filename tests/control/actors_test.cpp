@@ -1,0 +1,511 @@
+// The controller's and the coordinator's helpers as actors: scheduler (in virtual time), registry,
+// ledger and checkpoint store (on their own threads, over real stores in a temporary folder).
+#include <gmock/gmock.h>
+#include <stdlib.h>
+
+#include <caf/all.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
+#include <filesystem>
+
+#include "actors/control/controller_actors.h"
+#include "actors/control/job.h"
+#include "actors/control/store_actors.h"
+
+namespace crabcast::actors {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr auto kPatience = std::chrono::seconds(20);  // a slow machine is not a failure
+
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "crabcast-control-XXXXXX");
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
+    path_ = name;
+  }
+  ~TempFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// ---- scheduler --------------------------------------------------------------------------------
+
+class SchedulerActorTest : public testing::Test {
+ protected:
+  struct Config : caf::actor_system_config {
+    Config() { set("scheduler.policy", caf::atom("testing")); }
+  };
+  SchedulerActorTest() {
+    auto controller = system_.spawn(
+        [](caf::event_based_actor*, std::vector<Decisions>* all) -> caf::behavior {
+          return {[all](const Decisions& decisions) { all->push_back(decisions); }};
+        },
+        &decided_);
+    controller_ = controller;
+    scheduler_ = spawn_scheduler(system_, controller);
+  }
+  ~SchedulerActorTest() override {
+    caf::anon_send_exit(scheduler_, caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(controller_, caf::exit_reason::user_shutdown);
+    steps().run();
+  }
+
+  caf::scheduler::test_coordinator& steps() {
+    return dynamic_cast<caf::scheduler::test_coordinator&>(system_.scheduler());
+  }
+  // Sends it and returns what was decided then.
+  template <class Message>
+  Decisions tell(const Message& message) {
+    caf::anon_send(scheduler_, message);
+    steps().run();
+    return decided_.empty() ? Decisions{} : decided_.back();
+  }
+  static NodeJoined node(const std::string& name, std::int64_t cpus) {
+    return {{NodeId{name}, {cpus * 1000, 0, 64LL << 30}, true}};
+  }
+  static scheduler::JobRequest request(const std::string& name, std::uint64_t seq) {
+    JobSpec spec;
+    spec.name = name;
+    spec.resources.workers_max = 1;
+    return scheduler::job_request(JobId{name}, spec, seq);
+  }
+
+  Config config_;
+  caf::actor_system system_{config_};
+  std::vector<Decisions> decided_;
+  caf::actor scheduler_, controller_;
+};
+
+TEST_F(SchedulerActorTest, TellsTheControllerWhoRunsWhereAndWhoWaits) {
+  auto decisions = tell(JobQueued{request("first", 1)});
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  ASSERT_EQ(decisions.pending.size(), 1U);
+  EXPECT_EQ(decisions.pending[0].reason, scheduler::PendingReason::no_nodes);
+
+  decisions = tell(node("node-a", 3));
+  ASSERT_EQ(decisions.placements.size(), 1U);
+  EXPECT_EQ(decisions.placements[0].job, JobId{"first"});
+  EXPECT_EQ(decisions.placements[0].roles[0].node, NodeId{"node-a"});
+  EXPECT_THAT(decisions.pending, IsEmpty());
+
+  decisions = tell(JobQueued{request("second", 2)});
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  ASSERT_EQ(decisions.pending.size(), 1U);
+  EXPECT_EQ(decisions.pending[0].reason, scheduler::PendingReason::not_enough_cpus);
+  EXPECT_FALSE(decisions.pending[0].text.empty());
+
+  decisions = tell(JobGone{JobId{"first"}});
+  ASSERT_EQ(decisions.placements.size(), 1U);
+  EXPECT_EQ(decisions.placements[0].job, JobId{"second"});
+}
+
+TEST_F(SchedulerActorTest, RefusesAJobThatIsThereAlready) {
+  tell(JobQueued{request("first", 1)});
+  const auto before = decided_.size();
+  caf::scoped_actor self{system_};
+  auto waiting = self->request(scheduler_, kPatience, JobQueued{request("first", 2)});
+  steps().run();
+  waiting.receive(
+      [] { ADD_FAILURE() << "taken twice"; },
+      [](const caf::error& error) { EXPECT_EQ(from_caf(error).code, Errc::already_exists); });
+  EXPECT_EQ(decided_.size(), before);
+}
+
+TEST_F(SchedulerActorTest, PlacesARoleAgainWhenItsNodeIsGone) {
+  tell(node("node-a", 3));
+  tell(JobQueued{request("first", 1)});
+  const auto decisions = tell(node("node-b", 3));
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  tell(NodeLeft{NodeId{"node-a"}});
+  const auto moved = tell(RoleGone{JobId{"first"}, "worker-0"});
+  ASSERT_EQ(moved.placements.size(), 1U);
+  ASSERT_EQ(moved.placements[0].roles.size(), 1U);
+  EXPECT_EQ(moved.placements[0].roles[0].role, "worker-0");
+  EXPECT_EQ(moved.placements[0].roles[0].node, NodeId{"node-b"});
+}
+
+TEST_F(SchedulerActorTest, AnAdoptedJobKeepsItsRoom) {
+  const auto running = request("first", 1);
+  scheduler::Placement placement{JobId{"first"}, {}};
+  for (const auto& role : running.fixed)
+    placement.roles.push_back({role.role, role.kind, NodeId{"node-a"}, role.need});
+  for (const auto& role : running.workers)
+    placement.roles.push_back({role.role, role.kind, NodeId{"node-a"}, role.need});
+  tell(JobAdopted{running, placement});
+  tell(node("node-a", 3));
+  const auto decisions = tell(JobQueued{request("second", 2)});
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  EXPECT_EQ(decisions.pending.size(), 1U);
+}
+
+// ---- registry ---------------------------------------------------------------------------------
+
+class StoreActorTest : public testing::Test {
+ protected:
+  ~StoreActorTest() override {
+    for (const auto& actor : actors_) {
+      caf::scoped_actor self{system_};
+      self->send_exit(actor, caf::exit_reason::user_shutdown);
+      self->wait_for(actor);
+    }
+  }
+  const caf::actor& keep(caf::actor actor) {
+    actors_.push_back(std::move(actor));
+    return actors_.back();
+  }
+  template <class Answer, class Question>
+  Result<Answer> ask(const caf::actor& who, const Question& question) {
+    caf::scoped_actor self{system_};
+    Result<Answer> result = fail(Errc::internal, "");
+    self->request(who, kPatience, question)
+        .receive([&](const Answer& answer) { result = answer; },
+                 [&](const caf::error& error) { result = fail(from_caf(error)); });
+    return result;
+  }
+  template <class Question>
+  Status tell(const caf::actor& who, const Question& question) {
+    caf::scoped_actor self{system_};
+    Status result = fail(Errc::internal, "");
+    self->request(who, kPatience, question)
+        .receive([&] { result = {}; },
+                 [&](const caf::error& error) { result = fail(from_caf(error)); });
+    return result;
+  }
+
+  TempFolder folder_;
+  caf::actor_system_config config_;
+  caf::actor_system system_{config_};
+  std::vector<caf::actor> actors_;
+};
+
+std::shared_ptr<const std::vector<pb::Event>> some_events(int count, const std::string& job) {
+  auto events = std::make_shared<std::vector<pb::Event>>();
+  for (int i = 0; i < count; ++i) {
+    pb::Event event;
+    event.set_job(job);
+    event.set_kind("kind-" + std::to_string(i));
+    events->push_back(std::move(event));
+  }
+  return events;
+}
+
+class RegistryActorTest : public StoreActorTest {
+ protected:
+  RegistryActorTest() {
+    registry_ = storage::Registry::open(folder_ / "registry").value();
+    actor_ = keep(spawn_registry(system_, registry_));
+  }
+  std::vector<pb::Event> events(const ReadEvents& query) {
+    auto read = ask<EventsRead>(actor_, query);
+    EXPECT_TRUE(read);
+    return read ? *read->events : std::vector<pb::Event>{};
+  }
+  std::shared_ptr<storage::Registry> registry_;
+  caf::actor actor_;
+};
+
+TEST_F(RegistryActorTest, AJobThatItAnsweredIsStored) {
+  pb::JobRecord record;
+  record.set_job("job-1");
+  record.set_state(pb::JOB_PENDING);
+  ASSERT_TRUE(tell(actor_, PutJob{std::make_shared<const pb::JobRecord>(record)}));
+  auto stored = registry_->job(JobId{"job-1"});
+  ASSERT_TRUE(stored && *stored);
+  EXPECT_EQ((*stored)->state(), pb::JOB_PENDING);
+}
+
+TEST_F(RegistryActorTest, SequenceNumbersGrow) {
+  const auto first = ask<std::uint64_t>(actor_, NewSequence{});
+  const auto second = ask<std::uint64_t>(actor_, NewSequence{});
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(*second, *first + 1);
+}
+
+TEST_F(RegistryActorTest, EventsOfOneJobAreFoundAmongThoseOfManyOthers) {
+  ASSERT_TRUE(tell(actor_, PutEvents{some_events(3, "mine")}));
+  ASSERT_TRUE(tell(actor_, PutEvents{some_events(2500, "other")}));  // more than two pages
+  ASSERT_TRUE(tell(actor_, PutEvents{some_events(2, "mine")}));
+  const auto mine = events({"mine", 0, 100});
+  ASSERT_EQ(mine.size(), 5U);
+  EXPECT_EQ(mine[3].kind(), "kind-0");
+  EXPECT_EQ(mine[4].seq(), 2505U);
+  EXPECT_EQ(events({"mine", mine[3].seq(), 100}).size(), 1U) << "only what came after";
+  EXPECT_EQ(events({"mine", 0, 4}).size(), 4U);
+  EXPECT_EQ(events({"", 0, 2000}).size(), 2000U);
+  EXPECT_THAT(events({"nobody", 0, 10}), IsEmpty());
+}
+
+// ---- ledger and checkpoints -------------------------------------------------------------------
+
+class JobStoreActorTest : public StoreActorTest {
+ protected:
+  JobStoreActorTest() {
+    store_ = storage::JobStore::open(folder_ / "store").value();
+    CheckpointSpec retention;
+    retention.keep_last = 1;
+    retention.keep_best = 0;
+    ledger_ = keep(spawn_ledger(system_, store_, retention));
+    job_ = keep(system_.spawn(
+        [](caf::event_based_actor*, std::shared_ptr<Outcomes> outcomes) -> caf::behavior {
+          return {[outcomes](const CheckpointOutcome& outcome) { outcomes->put(outcome); }};
+        },
+        outcomes_));
+    checkpoints_ = keep(spawn_checkpoints(system_, store_, "spec-hash", job_));
+  }
+
+  // What the job actor heard.
+  class Outcomes {
+   public:
+    void put(const CheckpointOutcome& outcome) {
+      const std::lock_guard lock(mutex_);
+      all_.push_back(outcome);
+      arrived_.notify_one();
+    }
+    std::optional<CheckpointOutcome> next() {
+      std::unique_lock lock(mutex_);
+      if (!arrived_.wait_for(lock, kPatience, [this] { return !all_.empty(); })) return {};
+      auto first = all_.front();
+      all_.erase(all_.begin());
+      return first;
+    }
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable arrived_;
+    std::vector<CheckpointOutcome> all_;
+  };
+
+  Status commit(std::uint64_t step) {
+    pb::CommitRecord record;
+    record.set_step(step);
+    return tell(ledger_, AppendCommit{std::make_shared<const pb::CommitRecord>(record)});
+  }
+  // Asks the checkpoint store as a worker does, whose proxy is `self`.
+  Result<pb::Envelope> say(caf::scoped_actor& self, const google::protobuf::Message& body,
+                           const std::string& bytes = "") {
+    auto delivery = std::make_shared<Delivery>();
+    auto message = outbound(body);
+    auto envelope = std::make_shared<pb::Envelope>(message->envelope);
+    envelope->set_request(1);
+    delivery->envelope = envelope;
+    if (!bytes.empty()) delivery->frames = {cluster::Frame::copy_of(bytes.data(), bytes.size())};
+    delivery->sender = caf::actor_cast<caf::actor>(self);
+    self->send(checkpoints_, DeliveryPtr(delivery));
+    Result<pb::Envelope> result = fail(Errc::timeout, "no answer");
+    self->receive([&](const OutboundPtr& reply) { result = reply->envelope; },
+                  caf::after(kPatience) >> [] {});
+    return result;
+  }
+  static pb::CheckpointManifest manifest(std::uint64_t id, const std::string& bytes) {
+    pb::CheckpointManifest manifest;
+    manifest.set_id(id);
+    manifest.set_step(id);
+    manifest.set_bytes(bytes.size());
+    *manifest.add_chunks() = entry(bytes);
+    auto& tensor = *manifest.add_tensors();
+    tensor.set_name("adapter/a");
+    tensor.set_dtype(pb::DTYPE_UINT8);
+    tensor.add_shape(static_cast<std::int64_t>(bytes.size()));
+    tensor.set_bytes(bytes.size());
+    return manifest;
+  }
+  static pb::ChunkEntry entry(const std::string& bytes) {
+    return storage::make_chunk_entry(0, std::as_bytes(std::span(bytes)));
+  }
+  // The three steps of a save; each says whether it was accepted.
+  bool begin(caf::scoped_actor& worker, std::uint64_t id) {
+    pb::CheckpointBegin begin;
+    begin.set_id(id);
+    return say(worker, begin)->has_done();
+  }
+  bool put(caf::scoped_actor& worker, std::uint64_t id, const std::string& bytes) {
+    pb::CheckpointChunk chunk;
+    chunk.set_id(id);
+    *chunk.mutable_entry() = entry(bytes);
+    return say(worker, chunk, bytes)->has_done();
+  }
+  bool seal(caf::scoped_actor& worker, std::uint64_t id, const std::string& bytes) {
+    pb::CheckpointSeal seal;
+    *seal.mutable_manifest() = manifest(id, bytes);
+    return say(worker, seal)->has_done();
+  }
+  void save(std::uint64_t id, const std::string& bytes) {
+    caf::scoped_actor worker{system_};
+    EXPECT_TRUE(begin(worker, id));
+    EXPECT_TRUE(put(worker, id, bytes));
+    EXPECT_TRUE(seal(worker, id, bytes));
+    const auto outcome = outcomes_->next();
+    ASSERT_TRUE(outcome);
+    EXPECT_EQ(outcome->id, id);
+    EXPECT_FALSE(outcome->error) << outcome->error->message;
+  }
+
+  void abandon(caf::scoped_actor& worker, std::uint64_t id, const std::string& reason) {
+    pb::CheckpointAbandon abandon;
+    abandon.set_id(id);
+    abandon.set_reason(reason);
+    auto message = std::make_shared<Delivery>();
+    message->envelope = std::make_shared<const pb::Envelope>(outbound(abandon)->envelope);
+    message->sender = caf::actor_cast<caf::actor>(worker);
+    worker->send(checkpoints_, DeliveryPtr(message));
+  }
+
+  std::shared_ptr<storage::JobStore> store_;
+  std::shared_ptr<Outcomes> outcomes_ = std::make_shared<Outcomes>();
+  caf::actor ledger_, job_, checkpoints_;
+};
+
+TEST_F(JobStoreActorTest, CommitsAreContiguousAndCanBeRewound) {
+  for (std::uint64_t step = 1; step <= 5; ++step) ASSERT_TRUE(commit(step));
+  EXPECT_FALSE(commit(7)) << "step 6 is missing";
+  ASSERT_TRUE(tell(ledger_, RewindTo{3}));
+  EXPECT_EQ((*store_->last_commit())->step(), 3U);
+  EXPECT_TRUE(commit(4));
+  EXPECT_FALSE(tell(ledger_, RewindTo{9}));
+}
+
+TEST_F(JobStoreActorTest, ASavedCheckpointIsFoundReadAndKept) {
+  ASSERT_FALSE(ask<FoundCheckpoint>(ledger_, FindNewest{})->id) << "there is none yet";
+  save(4, "the state after step four");
+  save(8, "the state after step eight");
+  auto found = ask<FoundCheckpoint>(ledger_, FindNewest{});
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->id, 8U);
+  EXPECT_THAT(found->problems, IsEmpty());
+  EXPECT_EQ(ask<FoundCheckpoint>(ledger_, FindNewest{7})->id, 4U) << "8 is beyond the ledger";
+
+  caf::scoped_actor reader{system_};
+  pb::CheckpointRead read;  // the newest
+  auto opened = say(reader, read);
+  ASSERT_TRUE(opened && opened->has_checkpoint_opened());
+  EXPECT_EQ(opened->checkpoint_opened().manifest().id(), 8U);
+  EXPECT_EQ(opened->checkpoint_opened().manifest().spec_hash(), "spec-hash");
+  pb::ChunkRead chunk;
+  chunk.set_id(8);
+  EXPECT_TRUE(say(reader, chunk)->has_chunk_data());
+  chunk.set_index(1);
+  EXPECT_EQ(error_of(say(reader, chunk)->failure()).code, Errc::invalid_argument);
+
+  ASSERT_TRUE(tell(ledger_, Retain{{4}}));
+  EXPECT_EQ(store_->checkpoint_ids()->size(), 2U) << "4 is in use";
+  ASSERT_TRUE(tell(ledger_, Retain{{}}));
+  EXPECT_THAT(*store_->checkpoint_ids(), ElementsAre(CheckpointId{8}));
+}
+
+TEST_F(JobStoreActorTest, AChunkThatDoesNotMatchFailsTheCheckpointAndTheJobHearsOfIt) {
+  caf::scoped_actor worker{system_};
+  ASSERT_TRUE(begin(worker, 4));
+  pb::CheckpointChunk chunk;
+  chunk.set_id(4);
+  *chunk.mutable_entry() = entry("what was meant");
+  auto reply = say(worker, chunk, "what came");
+  ASSERT_TRUE(reply && reply->has_failure());
+  const auto outcome = outcomes_->next();
+  ASSERT_TRUE(outcome && outcome->error);
+  EXPECT_EQ(outcome->id, 4U);
+  EXPECT_EQ(outcome->error->code, Errc::corrupt);
+  EXPECT_THAT(*store_->checkpoint_ids(), IsEmpty());
+}
+
+TEST_F(JobStoreActorTest, AnAbandonedCheckpointLeavesNothing) {
+  caf::scoped_actor worker{system_};
+  ASSERT_TRUE(begin(worker, 4));
+  abandon(worker, 4, "the device was lost");
+  const auto outcome = outcomes_->next();
+  ASSERT_TRUE(outcome && outcome->error);
+  EXPECT_THAT(outcome->error->message, HasSubstr("device was lost"));
+  EXPECT_FALSE(seal(worker, 4, "x"));
+}
+
+// A worker that was given up goes on writing while another one was asked for the same checkpoint.
+TEST_F(JobStoreActorTest, NobodyWritesIntoSomebodyElsesCheckpoint) {
+  caf::scoped_actor lost{system_}, other{system_};
+  ASSERT_TRUE(begin(lost, 4));
+  ASSERT_TRUE(begin(other, 4));
+  EXPECT_FALSE(put(lost, 4, "the lost worker's state"));
+  EXPECT_TRUE(put(other, 4, "the other worker's state"));
+  abandon(lost, 4, "what it wrote was refused");
+  EXPECT_FALSE(seal(lost, 4, "the lost worker's state"));
+  EXPECT_TRUE(seal(other, 4, "the other worker's state"));
+  const auto outcome = outcomes_->next();
+  ASSERT_TRUE(outcome);
+  EXPECT_FALSE(outcome->error) << "nobody was told that it failed: " << outcome->error->message;
+  EXPECT_EQ(store_->read_chunk(CheckpointId{4}, 0).value(), "the other worker's state");
+}
+
+// ---- what the next coordinator reads
+// --------------------------------------------------------------
+
+TEST_F(JobStoreActorTest, TheHistoryOfANewJobIsEmpty) {
+  const auto history = read_history(*store_);
+  ASSERT_TRUE(history) << history.error().message;
+  EXPECT_EQ(history->last_commit, 0U);
+  EXPECT_EQ(history->generation, 0U);
+  EXPECT_EQ(history->restarts, 0U);
+  EXPECT_THAT(history->checkpoints, IsEmpty());
+}
+
+TEST_F(JobStoreActorTest, TheHistorySaysHowTheLastStepWasDecided) {
+  pb::CommitRecord record;
+  for (std::uint64_t step = 1; step <= 2; ++step) {
+    record.set_step(step);
+    record.set_generation(3);
+    record.set_skipped(step == 2);
+    ASSERT_TRUE(tell(ledger_, AppendCommit{std::make_shared<const pb::CommitRecord>(record)}));
+    const auto history = read_history(*store_);
+    ASSERT_TRUE(history);
+    EXPECT_EQ(history->last_commit, step);
+    EXPECT_EQ(history->last_generation, 3U);
+    EXPECT_EQ(history->last_skipped, step == 2) << "who missed the verdict is told this";
+  }
+}
+
+TEST_F(JobStoreActorTest, TheHistoryHasCheckpointsAndEvaluations) {
+  save(4, "the state after step four");
+  save(8, "the state after step eight");
+  pb::EvaluationRecord record;
+  record.set_checkpoint(8);
+  ASSERT_TRUE(tell(ledger_, StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(record)}));
+  const auto history = read_history(*store_);
+  ASSERT_TRUE(history);
+  EXPECT_THAT(history->checkpoints, ElementsAre(4, 8));
+  EXPECT_THAT(history->evaluated, ElementsAre(8));
+}
+
+// The budget is for the whole job, however often its coordinator dies; a new run has a new one.
+TEST_F(JobStoreActorTest, TheHistoryCountsTheRestartsOfThisRun) {
+  const auto restarts_after = [&](std::initializer_list<const char*> kinds) {
+    for (const char* kind : kinds) {
+      auto event = std::make_shared<pb::Event>();
+      event->set_kind(kind);
+      EXPECT_TRUE(tell(ledger_, AppendEvent{std::move(event)}));
+    }
+    return read_history(*store_).value().restarts;
+  };
+  EXPECT_EQ(restarts_after({"job_started", "restart", "generation", "restart"}), 2U);
+  EXPECT_EQ(restarts_after({"job_resumed", "disagreement", "restart"}), 4U);
+  EXPECT_EQ(restarts_after({"job_stopped", "job_resumed"}), 0U);
+  EXPECT_EQ(restarts_after({"restart"}), 1U);
+}
+
+TEST_F(JobStoreActorTest, EvaluationsAndValuesAreStored) {
+  pb::EvaluationRecord record;
+  record.set_checkpoint(8);
+  record.set_mean(0.25);
+  ASSERT_TRUE(tell(ledger_, StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(record)}));
+  ASSERT_TRUE(tell(ledger_, StoreValue{"status", "done"}));
+  EXPECT_EQ(store_->evaluations()->at(0).checkpoint(), 8U);
+  EXPECT_EQ(store_->value("status")->value(), "done");
+}
+
+}  // namespace
+}  // namespace crabcast::actors

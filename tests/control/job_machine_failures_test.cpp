@@ -1,0 +1,475 @@
+// Budgets and timeouts, bad numbers, members that join, a coordinator or an agent that restarts.
+#include <gmock/gmock.h>
+
+#include "tests/control/cast_helpers.h"
+
+namespace crabcast::actors {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// ---- budgets and timeouts -----------------------------------------------------------------------
+
+TEST(Budget, TheJobFailsWhenItIsUsedUp) {
+  auto options = two_workers();
+  options.spec.resources.workers_max = 1;
+  options.spec.failure.restarts = 2;
+  options.spec.train.steps = 1000;
+  Cast cast(options);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "forward"); }));
+    cast.kill("worker-0");
+    cast.run_for(milliseconds(50));
+  }
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->state, pb::JOB_FAILED);
+  EXPECT_EQ(cast.finish->error.code, Errc::budget_exhausted);
+  EXPECT_THAT(cast.finish->error.message, HasSubstr("no worker is left"));
+  EXPECT_THAT(cast.finish->error.message, HasSubstr("failure.restarts"));
+  EXPECT_EQ(cast.count("incident"), 3U);
+}
+
+TEST(Budget, IsThatOfTheJobAndNotOfItsCoordinator) {
+  auto options = two_workers();
+  options.spec.resources.workers_max = 1;
+  options.spec.failure.restarts = 2;
+  options.spec.train.steps = 1000;
+  Cast cast(options);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "forward"); }));
+    cast.restart_coordinator(seconds(1));
+    ASSERT_TRUE(cast.run_until([&] { return cast.all_registered(); }));
+    cast.kill("worker-0");
+    cast.run_for(milliseconds(50));
+  }
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->error.code, Errc::budget_exhausted);
+}
+
+// Two workers are needed to train, but one is enough to store what was trained.
+TEST(Budget, IsNotNeededAnyMoreWhenAllIsTrained) {
+  auto options = two_workers();
+  options.spec.resources.workers_min = 2;
+  options.spec.failure.restarts = 0;
+  options.pace.save = seconds(1);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 12; }));
+  cast.run_for(milliseconds(100));
+  cast.kill("worker-0");  // which was saving
+  cast.kill("loader-0");
+  expect_succeeded(cast);
+}
+
+TEST(Budget, OneWorkerMayBeLostForGoodWhenTheOthersAreEnough) {
+  auto options = two_workers();
+  options.spec.failure.restarts = 0;
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.kill("worker-0");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.generations.back().members_size(), 1);
+}
+
+TEST(Budget, TheJobFailsWhenTooFewWorkersAreLeft) {
+  auto options = two_workers();
+  options.spec.resources.workers_min = 2;
+  options.spec.failure.restarts = 0;
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.kill("worker-0");
+  ASSERT_TRUE(cast.run_to_end(minutes(5))) << "it would wait for ever";
+  EXPECT_EQ(cast.finish->error.code, Errc::budget_exhausted);
+  EXPECT_THAT(cast.finish->error.message, HasSubstr("only 1 worker of at least 2"));
+}
+
+TEST(Budget, WaitsLongerBeforeEachRestart) {
+  auto options = two_workers();
+  options.spec.resources.workers_max = 1;
+  Cast cast(options);
+  cast.cannot_start = {"worker-0"};
+  std::vector<double> waits;
+  auto last = cast.now();
+  for (int i = 1; i <= 6; ++i) {
+    ASSERT_TRUE(cast.run_until([&] { return cast.starts["worker-0"] == i + 1; }));
+    waits.push_back(crabcast::seconds(cast.now() - last));
+    last = cast.now();
+  }
+  for (std::size_t i = 1; i < waits.size(); ++i) EXPECT_NEAR(waits[i], 2 * waits[i - 1], 0.35);
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.starts["worker-0"], 11) << "the first, and failure.restarts more";
+  EXPECT_EQ(cast.finish->error.code, Errc::budget_exhausted);
+}
+
+TEST(Timeouts, ProcessThatDoesNotRegisterIsReplaced) {
+  Cast cast(two_workers());
+  cast.never_start = {"worker-1"};
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 1; }));
+  EXPECT_GT(cast.now() - TimePoint(std::chrono::hours(1)), seconds(60)) << "others were waited for";
+  EXPECT_EQ(cast.generations[0].members_size(), 1);
+  auto options = two_workers();
+  options.spec.train.steps = 4000;
+  Cast longer(options);
+  longer.never_start = {"worker-1"};
+  longer.at(seconds(100), [&] { longer.never_start.clear(); });
+  ASSERT_TRUE(longer.run_until([&] { return longer.count("incident") == 1; }));
+  const auto incident = only_incident(longer, "worker-1");
+  EXPECT_THAT(incident.incident().evidence(), HasSubstr("did not register within 120 s"));
+  EXPECT_NEAR(incident.incident().detect_seconds(), 120, 1);
+  ASSERT_TRUE(longer.run_until([&] { return longer.generations.size() == 2; }));
+  EXPECT_EQ(longer.generations[1].members_size(), 2);
+}
+
+TEST(Timeouts, MemberThatIsNotReadyForAGenerationIsReplaced) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "load state"); }));
+  cast.hang("worker-1");
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-1");
+  EXPECT_NEAR(incident.incident().detect_seconds(), 30, 1);
+  EXPECT_EQ(cast.starts["worker-0"], 1);
+}
+
+TEST(Timeouts, WhoWaitsForAPeersStateIsNotTheCulprit) {
+  auto options = two_workers();
+  options.spec.train.steps = 40;
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 3; }));
+  cast.kill("worker-0");  // comes back, sorts first, and copies from worker-1
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 3; }));
+  ASSERT_EQ(cast.generations[2].source_role(), "worker-1");
+  cast.hang("worker-1");
+  expect_succeeded(cast);
+  const auto incidents = cast.all("incident");
+  ASSERT_EQ(incidents.size(), 2U);
+  EXPECT_EQ(cast.lost["worker-1"], 1);
+  EXPECT_EQ(cast.lost["worker-0"], 1);
+}
+
+TEST(Timeouts, HangNamesWhoStandsStillAndNotWhoWaits) {
+  for (const std::string culprit : {"worker-0", "worker-1"}) {
+    Cast cast(two_workers());
+    ASSERT_TRUE(cast.run_until([&] { return does(cast, culprit, "step 6: forward"); }));
+    cast.hang(culprit);
+    expect_succeeded(cast);
+    const auto incident = only_incident(cast, culprit);
+    EXPECT_NEAR(incident.incident().detect_seconds(), 60, 2);
+    EXPECT_THAT(incident.incident().last_operation(), HasSubstr("step 6: forward"));
+    EXPECT_THAT(cast.rewinds, IsEmpty());
+  }
+}
+
+// After the last step only its saver owes anything.
+TEST(Timeouts, SaverThatHangsAfterTheLastStepIsReplaced) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "step 12: optimizer"); }));
+  cast.hang("worker-0");
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-0");
+  EXPECT_NEAR(incident.incident().detect_seconds(), 60, 2);
+  EXPECT_THAT(cast.rewinds, IsEmpty()) << "worker-1 holds the result too";
+}
+
+TEST(Timeouts, SaverThatNeverEndsAfterTheLastStepIsReplaced) {
+  auto options = two_workers();
+  options.timeouts.checkpoint = seconds(60);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 11; }));
+  cast.saves_never_end = true;
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 12; }));
+  cast.run_for(seconds(1));
+  cast.saves_never_end = false;
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-0");
+  EXPECT_THAT(incident.incident().evidence(), HasSubstr("did not save checkpoint 12 in time"));
+  EXPECT_THAT(cast.rewinds, IsEmpty());
+}
+
+TEST(Timeouts, ProcessThatIsFrozenIsReplaced) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "step 6: forward"); }));
+  cast.freeze("worker-1");
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-1");
+  EXPECT_NEAR(incident.incident().detect_seconds(), 5, 0.6);
+}
+
+TEST(Timeouts, MemberThatFaultsAgainAndAgainIsStartedAnew) {
+  auto options = two_workers();
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "step 5: forward"); }));
+  for (std::size_t generation = 2; generation <= 3; ++generation) {
+    cast.fail_collective("worker-1");
+    ASSERT_TRUE(cast.run_until(
+        [&] { return cast.generations.size() == generation && does(cast, "worker-1", "form"); }));
+    ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "step 5: forward"); }));
+  }
+  cast.fail_collective("worker-1");
+  expect_succeeded(cast);
+  const auto incident = only_incident(cast, "worker-1");
+  EXPECT_THAT(incident.incident().evidence(), HasSubstr("3 times in a row"));
+}
+
+TEST(Timeouts, OneFaultOpensANewGenerationOfTheSameMembers) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-1", "step 5: forward"); }));
+  cast.fail_collective("worker-1");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 0U);
+  EXPECT_EQ(cast.generations.size(), 2U);
+  EXPECT_EQ(cast.generations[1].first_step(), 5U);
+  EXPECT_EQ(cast.count("member_fault"), 1U) << "those that it interrupts do not count";
+}
+
+// ---- bad numbers --------------------------------------------------------------------------------
+
+TEST(Disagreement, NobodyIsTrustedAndAllLoadTheNewestCheckpoint) {
+  Cast cast(two_workers());
+  cast.wrong_once = {{"worker-1", 10}};
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("disagreement"), 1U);
+  EXPECT_THAT(cast.rewinds, ElementsAre(8));
+  EXPECT_EQ(cast.generations[1].state_source(), "checkpoint");
+  EXPECT_TRUE(cast.generations[1].members(0).needs_state());
+  EXPECT_TRUE(cast.generations[1].members(1).needs_state());
+}
+
+TEST(Disagreement, WithoutACheckpointTheProcessesBeginAfresh) {
+  Cast cast(two_workers());
+  cast.wrong_once = {{"worker-1", 3}};
+  expect_succeeded(cast);
+  EXPECT_THAT(cast.rewinds, ElementsAre(0));
+  EXPECT_EQ(cast.starts["worker-0"], 2) << "a process that has trained cannot begin afresh";
+  EXPECT_EQ(cast.starts["worker-1"], 2);
+}
+
+// worker-0 updates its parameters wrongly in a step whose state it saves: that is found out in the
+// next step, and then neither its state nor what it saved is trusted.
+TEST(Disagreement, AboutTheParametersMakesTheirCheckpointDoubtful) {
+  auto options = two_workers();
+  options.pace.save = milliseconds(20);
+  Cast cast(options);
+  cast.wrong_update_once = {{"worker-0", 8}};
+  ASSERT_TRUE(cast.run_until([&] { return cast.count("disagreement") == 1; }));
+  ASSERT_TRUE(cast.store.contains(8)) << "the wrong state was saved";
+  EXPECT_EQ(cast.committed(), 8U);
+  expect_succeeded(cast);
+  EXPECT_THAT(cast.rewinds, ElementsAre(4));
+  EXPECT_EQ(cast.store.at(12), cast.expected_state(12));
+}
+
+TEST(Disagreement, EndsTheJobWhenTheBudgetIsUsedUp) {
+  auto options = two_workers();
+  options.spec.failure.restarts = 0;
+  Cast cast(options);
+  cast.wrong_once = {{"worker-1", 6}};
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->state, pb::JOB_FAILED);
+  EXPECT_EQ(cast.finish->error.code, Errc::corrupt);
+  EXPECT_EQ(cast.committed(), 5U);
+}
+
+TEST(NonFinite, SkippedStepsAreHistoryWithoutAnUpdate) {
+  auto options = two_workers();
+  options.non_finite = {3, 7};
+  Cast cast(options);
+  expect_succeeded(cast);
+  EXPECT_TRUE(cast.ledger[2].skipped());
+  EXPECT_TRUE(cast.ledger[6].skipped());
+  EXPECT_FALSE(cast.ledger[3].skipped());
+  EXPECT_EQ(cast.count("non_finite"), 2U);
+}
+
+TEST(NonFinite, SkippedStepAtACheckpointIsSavedWithTheNextOne) {
+  auto options = two_workers();
+  options.non_finite = {4, 12};
+  Cast cast(options);
+  expect_succeeded(cast);
+  EXPECT_TRUE(cast.all("checkpoint_stored")[0].subject() == "5");
+}
+
+TEST(NonFinite, StopsTheJobWhenItIsAskedTo) {
+  auto options = two_workers();
+  options.spec.failure.non_finite = NonFinitePolicy::stop;
+  options.non_finite = {3};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->state, pb::JOB_FAILED);
+  EXPECT_EQ(cast.finish->error.code, Errc::non_finite);
+  EXPECT_EQ(cast.committed(), 2U);
+}
+
+TEST(Members, MustSeeTheSameBase) {
+  auto options = two_workers();
+  options.base = {{"worker-1", "another"}};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->state, pb::JOB_FAILED);
+  EXPECT_EQ(cast.finish->error.code, Errc::invalid_argument);
+  EXPECT_THAT(cast.finish->error.message, HasSubstr("another base"));
+}
+
+TEST(Members, FatalFaultEndsTheJobWithItsReason) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 2; }));
+  cast.fatal_fault("loader-0", Errc::data_error, "no such folder");
+  ASSERT_TRUE(cast.run_to_end());
+  EXPECT_EQ(cast.finish->state, pb::JOB_FAILED);
+  EXPECT_EQ(cast.finish->error.code, Errc::data_error);
+  EXPECT_EQ(cast.finish->error.message, "loader-0: no such folder");
+  EXPECT_TRUE(cast.living(pb::ROLE_WORKER).empty());
+}
+
+// ---- elastic ------------------------------------------------------------------------------------
+
+TEST(Elastic, AWorkerJoinsAtAStepBoundaryAndCopiesFromAPeer) {
+  auto options = two_workers();
+  options.spec.resources.workers_max = 1;
+  options.spec.train.steps = 60;
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.place("worker-1", "node-b");
+  expect_succeeded(cast);
+  ASSERT_EQ(cast.generations.size(), 2U);
+  EXPECT_EQ(cast.generations[1].members_size(), 2);
+  EXPECT_EQ(cast.generations[1].state_source(), "peer");
+  EXPECT_THAT(cast.generations[1].reason(), HasSubstr("worker-1 joined"));
+  EXPECT_EQ(cast.count("incident"), 0U);
+  EXPECT_EQ(cast.count("member_fault"), 0U);
+}
+
+// ---- the coordinator restarts -------------------------------------------------------------------
+
+TEST(CoordinatorRestart, MembersKeepTheirStateAndGoOn) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "step 6: forward"); }));
+  cast.restart_coordinator(seconds(2));
+  expect_succeeded(cast);
+  EXPECT_THAT(cast.rewinds, IsEmpty());
+  EXPECT_EQ(cast.starts["worker-0"], 2) << "asked for again, and refused because it runs";
+  EXPECT_EQ(cast.count("incident"), 0U);
+  EXPECT_EQ(cast.count("restart"), 0U);
+}
+
+TEST(CoordinatorRestart, TheStepInFlightIsAppliedWhenItBecameDurable) {
+  for (const bool durable : {true, false}) {
+    for (const bool skipped : {true, false}) {
+      auto options = two_workers();
+      options.pace.ledger = milliseconds(300);
+      if (skipped) options.non_finite = {6};
+      Cast cast(options);
+      ASSERT_TRUE(
+          cast.run_until([&] { return does(cast, "worker-1", "step 6: wait for commit"); }));
+      cast.run_for(milliseconds(100));
+      cast.restart_coordinator(seconds(2), durable);
+      EXPECT_EQ(cast.committed(), durable ? 6U : 5U);
+      expect_succeeded(cast);
+      EXPECT_THAT(cast.rewinds, IsEmpty()) << "durable " << durable << ", skipped " << skipped;
+      EXPECT_EQ(cast.generations[1].first_step(), durable ? 7U : 6U);
+    }
+  }
+}
+
+TEST(CoordinatorRestart, MembersDoNotWaitForItForEver) {
+  auto options = two_workers();
+  options.pace.save = milliseconds(20);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 6; }));
+  cast.restart_coordinator(seconds(90));
+  cast.run_for(seconds(61));
+  EXPECT_THAT(cast.living(pb::ROLE_WORKER), IsEmpty());
+  expect_succeeded(cast);
+  EXPECT_THAT(cast.rewinds, ElementsAre(4));
+  EXPECT_EQ(cast.count("incident"), 4U);
+}
+
+// Its number was given to members, but no commit tells the next coordinator of it.
+TEST(CoordinatorRestart, AGenerationWithoutACommitDoesNotLendItsNumber) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.kill("worker-1");
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.size() == 2; }));
+  cast.run_for(milliseconds(10));
+  ASSERT_EQ(cast.ledger.back().generation(), 1U);
+  cast.restart_coordinator(milliseconds(500));
+  expect_succeeded(cast);
+}
+
+TEST(CoordinatorRestart, WhatWasNotEvaluatedIsEvaluated) {
+  auto options = two_workers();
+  options.pace.evaluate = seconds(20);
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.store.contains(12); }));
+  cast.run_for(milliseconds(500));
+  cast.restart_coordinator(seconds(1));
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.all("evaluated").back().subject(), "12");
+}
+
+TEST(CoordinatorRestart, AProcessThatDiedMeanwhileIsReplaced) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.restart_coordinator(seconds(2));
+  cast.kill("worker-1");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 1U);
+}
+
+// The process that died and its successor are told apart although the coordinator knew neither.
+TEST(CoordinatorRestart, AProcessThatDiesAsItComesBackIsReplacedOnce) {
+  auto options = two_workers();
+  options.pace.start = milliseconds(50);  // its successor registers before it seems to be due
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.restart_coordinator(seconds(1));
+  cast.run_for(milliseconds(999));
+  cast.kill("worker-1");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 1U);
+  EXPECT_LT(cast.now() - TimePoint(std::chrono::hours(1)), minutes(1));
+}
+
+TEST(AgentLost, AProcessLeftBehindOnItsOldNodeIsStopped) {
+  auto options = two_workers();
+  options.spec.train.steps = 60;
+  options.on_node_b = {"worker-1"};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  const auto left_behind = cast.process("worker-1");
+  cast.lose_agent(seconds(2), "node-b");
+  cast.place("worker-1", "node-a");
+  ASSERT_TRUE(cast.run_until([&] { return cast.generations.back().members_size() == 2; }));
+  EXPECT_EQ(cast.machine().node_of("worker-1"), "node-a");
+  ASSERT_TRUE(cast.run_until([&] { return !left_behind->alive; }, seconds(3)));
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 1U);
+}
+
+TEST(AgentLost, WithItsNodeAndAllThatRanThere) {
+  auto options = two_workers();
+  options.spec.train.steps = 60;
+  options.on_node_b = {"worker-1", "loader-0"};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.kill_agent(seconds(2), "node-b");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.count("incident"), 2U);
+  EXPECT_THAT(cast.rewinds, IsEmpty());
+  EXPECT_EQ(cast.generations.back().members_size(), 2);
+}
+
+TEST(AgentLost, ItsProcessesAreReplacedEvenIfTheyRanOn) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5 && cast.all_registered(); }));
+  cast.lose_agent(seconds(3));
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 7; }, minutes(1)))
+      << "nobody waits for registrations that never come";
+  expect_succeeded(cast);
+  for (const std::string role : {"worker-0", "worker-1", "loader-0", "evaluator-0"})
+    EXPECT_EQ(cast.lost[role], 1) << role;
+  EXPECT_EQ(cast.count("incident"), 4U);
+}
+
+}  // namespace
+}  // namespace crabcast::actors

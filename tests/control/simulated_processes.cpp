@@ -1,0 +1,419 @@
+// Agents, the processes that they run with their connections, and what befalls them.
+#include <algorithm>
+
+#include "tests/control/simulated_cast.h"
+
+namespace crabcast::actors {
+namespace {
+
+constexpr auto kProgressEvery = milliseconds(500);
+constexpr auto kReconnectEvery = milliseconds(300);
+constexpr auto kCoordinatorGrace = std::chrono::seconds(60);
+
+}  // namespace
+
+// ---- what befalls the cast ----------------------------------------------------------------------
+
+void Cast::kill(const std::string& role) {
+  trace("kill " + role);
+  if (auto p = process(role)) end_process(p, "killed by SIGKILL");
+}
+
+void Cast::hang(const std::string& role) {
+  trace("hang " + role);
+  if (auto p = process(role)) p->hung = true;
+}
+
+void Cast::freeze(const std::string& role) {
+  trace("freeze " + role);
+  auto p = process(role);
+  if (!p) return;
+  p->frozen = true;
+  at(options.pace.silence, [this, p] { break_link(p, {}); });
+}
+
+void Cast::break_link(const std::string& role, Duration noticed_after) {
+  trace("break the link of " + role);
+  if (auto p = process(role)) break_link(p, noticed_after);
+}
+
+void Cast::break_link(const ProcessPtr& p, Duration noticed_after) {
+  if (p->link == 0) return;
+  const auto link = std::exchange(p->link, 0);
+  at(noticed_after + stretched(options.pace.link), [this, p, link] { link_is_down(p, link); });
+  at(stretched(kReconnectEvery), [this, p] {
+    if (p->alive && !p->frozen) connect(p);
+  });
+}
+
+// As the job actor sees it: only the connection over which the member registered counts.
+void Cast::link_is_down(const ProcessPtr& p, std::uint64_t link) {
+  auto member = members_.find(p->role());
+  if (!coordinator_up_ || member == members_.end() || member->second != std::pair(p->pid, link))
+    return;
+  members_.erase(member);
+  tell([&](JobMachine& machine) {
+    machine.on_gone(p->role(), "its connection was lost", false, now_);
+  });
+  expect_told(p);
+}
+
+void Cast::fail_collective(const std::string& role) {
+  trace("fail the collective of " + role);
+  if (auto p = process(role); p && p->run && p->works())
+    fault(p, p->run, Errc::unavailable, "the collective failed");
+}
+
+void Cast::restart_coordinator(Duration away, bool write_survives) {
+  trace("restart the coordinator");
+  if (finish || !coordinator_up_) return;
+  if (const auto record = std::exchange(writing_, std::nullopt); record && write_survives)
+    ledger.push_back(*record);
+  ++coordinator_;
+  coordinator_up_ = false;
+  for (auto& [node, agent] : agents_) {
+    agent.connected = false;
+    ++agent.link;
+    agent.waiting.clear();
+  }
+  members_.clear();
+  lost.clear();  // an incident that was open is forgotten with the coordinator
+  std::erase_if(events, [](const auto& event) { return event.kind() == "incident"; });
+  for (const auto& [pid, p] : processes_) {
+    p->link = 0;
+    p->told = !p->alive;
+  }
+  at(kCoordinatorGrace, [this, life = coordinator_] {
+    if (life != coordinator_) return;  // it is back
+    for (const auto& p : running()) end_process(p, "ended with exit code 1");
+  });
+  at(away, [this] { begin_coordinator(); });
+  at(away + milliseconds(20), [this] {
+    for (const auto& p : running())
+      if (!p->frozen)
+        at(stretched(kReconnectEvery), [this, p] {
+          if (p->alive && p->link == 0) connect(p);
+        });
+  });
+}
+
+void Cast::lose_agent(Duration away, const std::string& node) {
+  trace("lose the agent of " + node);
+  Agent& agent = agents_[node];
+  if (!agent.connected || !coordinator_up_) return;
+  agent.connected = false;
+  ++agent.link;
+  agent_is_down(node);
+  at(away, [this, node] { connect_agent(node); });
+}
+
+void Cast::kill_agent(Duration away, const std::string& node) {
+  trace("kill the agent of " + node);
+  Agent& agent = agents_[node];
+  if (!agent.alive) return;
+  const bool watched = std::exchange(agent.connected, false);
+  agent.alive = false;
+  ++agent.link;
+  for (const auto& [role, p] : std::map(agent.running))
+    stop_living(p, stretched(options.pace.grace));
+  agent.unheard.clear();
+  at(stretched(options.pace.grace), [this, node, away, watched, life = coordinator_] {
+    if (watched && life == coordinator_) agent_is_down(node);
+    at(away, [this, node] {
+      agents_[node].alive = true;
+      connect_agent(node);
+    });
+  });
+}
+
+void Cast::lose_node_of_coordinator(Duration away, bool write_survives) {
+  trace("lose the node of the coordinator");
+  if (finish || !coordinator_up_) return;
+  Agent& agent = agents_["node-a"];
+  for (const auto& [role, p] : std::map(agent.running)) stop_living(p, {});
+  agent.unheard.clear();
+  restart_coordinator(away, write_survives);
+}
+
+void Cast::repeat_late(const std::string& role, Duration delay) {
+  auto p = process(role);
+  if (!p || !p->last_said) return;
+  at(delay, [this, role, what = p->last_said] {
+    if (coordinator_up_ && members_.contains(role))
+      tell([&](JobMachine& machine) { what(machine, role); });
+  });
+}
+
+void Cast::repeat_exit_late(const std::string& role, Duration delay) {
+  trace("repeat the end of " + role);
+  auto last = last_exit_.find(role);
+  if (last == last_exit_.end()) return;
+  at(delay, [this, notice = last->second, life = coordinator_] {
+    if (life == coordinator_ && coordinator_up_) notice();
+  });
+}
+
+// ---- agents -----------------------------------------------------------------------------------
+
+void Cast::connect_agent(const std::string& node) {
+  agents_.try_emplace(node);
+  at(stretched(options.pace.agent), [this, node, life = coordinator_] {
+    if (life == coordinator_) agent_connected(node);
+  });
+}
+
+// It names what it runs, then the ends that nobody heard of; then it is given what waits for it.
+void Cast::agent_connected(const std::string& node) {
+  Agent& agent = agents_[node];
+  if (!coordinator_up_ || finish || !agent.alive || agent.connected) return;
+  trace("the agent of " + node + " is connected");
+  agent.connected = true;
+  for (const auto& [role, p] : std::map(agent.running)) role_started(node, p);
+  for (auto& notice : std::exchange(agent.unheard, {})) notice();
+  for (auto& order : std::exchange(agent.waiting, {})) order.carry_out();
+}
+
+void Cast::agent_is_down(const std::string& node) {
+  for (const auto& role : machine_->roles_on(node)) {
+    const bool known = state_of(role) == pb::ACTOR_FAILED;
+    tell([&](JobMachine& machine) {
+      machine.on_gone(role, "the agent of node " + node + " is gone", true, now_);
+    });
+    for (const auto& [pid, p] : processes_)
+      if (!known && p->role() == role && p->slot.node() == node) expect_told(p);
+  }
+}
+
+void Cast::give(Order order) {
+  Agent& agent = agents_[order.node];
+  if (!agent.connected) return agent.waiting.push_back(std::move(order));
+  agent.order_free = std::max(agent.order_free, now_ + stretched(options.pace.agent));
+  at(agent.order_free - now_,
+     [this, order = std::move(order), link = agent.link, life = coordinator_] {
+       if (!agents_[order.node].alive) return;
+       if (link == agents_[order.node].link) return order.carry_out();
+       // The connection broke meanwhile: the order came through or not, its answer did not.
+       if (life == coordinator_ && !order.starts.empty() &&
+           machine_->node_of(order.starts) == order.node)
+         tell([&](JobMachine& machine) {
+           machine.on_start_failed(order.starts, {Errc::unavailable, "its agent is gone"}, now_);
+         });
+       if (random_() % 2 == 0) order.carry_out();
+     });
+}
+
+void Cast::forget_starts(const std::string& role) {
+  for (auto& [node, agent] : agents_)
+    std::erase_if(agent.waiting, [&](const Order& order) { return order.starts == role; });
+}
+
+void Cast::role_started(const std::string& node, const ProcessPtr& p) {
+  if (machine_->node_of(p->role()) == node)
+    return tell([&](JobMachine& machine) { machine.adopt_process(p->role(), p->pid, now_); });
+  give({node, "", [this, p] { end_process(p, "killed by SIGKILL"); }});  // it moved since
+}
+
+void Cast::role_exited(const ProcessPtr& p, const std::string& evidence) {
+  if (machine_->node_of(p->role()) != p->slot.node()) return;
+  // It was lost already, and its successor may have been started without a word.
+  const bool known = state_of(p->role()) == pb::ACTOR_FAILED;
+  tell([&](JobMachine& machine) { machine.on_gone(p->role(), evidence, true, now_, p->pid); });
+  if (!known) expect_told(p);
+}
+
+// ---- processes --------------------------------------------------------------------------------
+
+std::shared_ptr<Cast::Process> Cast::process(const std::string& role) const {
+  const auto on = [&](const Agent& agent) {
+    auto found = agent.running.find(role);
+    return found == agent.running.end() ? nullptr : found->second;
+  };
+  if (auto home = agents_.find(machine_->node_of(role)); home != agents_.end())
+    if (auto p = on(home->second)) return p;
+  for (const auto& [node, agent] : agents_)
+    if (auto p = on(agent)) return p;
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<Cast::Process>> Cast::running() const {
+  std::vector<ProcessPtr> all;
+  for (const auto& [node, agent] : agents_)
+    for (const auto& [role, p] : agent.running) all.push_back(p);
+  return all;
+}
+
+std::string Cast::doing(const std::string& role) const {
+  auto p = process(role);
+  return p ? p->what : "";
+}
+
+void Cast::doing(Process& p, const std::string& what) {
+  p.what = what;
+  ++p.progress;
+}
+
+std::vector<std::string> Cast::living(pb::RoleKind kind) const {
+  std::vector<std::string> roles;
+  for (const auto& p : running())
+    if (p->slot.kind() == kind) roles.push_back(p->role());
+  return roles;
+}
+
+std::vector<std::string> Cast::within_reach() const {
+  std::vector<std::string> roles;
+  for (const auto& [node, agent] : agents_)
+    for (const auto& [role, p] : agent.running)
+      if (agent.connected) roles.push_back(role + " on " + node);
+  return roles;
+}
+
+void Cast::start_process(const pb::RoleSlot& slot) {
+  const auto& role = slot.role();
+  const auto refuse = [&](Errc code, const std::string& why) {
+    if (coordinator_up_ && machine_->node_of(role) == slot.node())
+      tell([&](JobMachine& machine) { machine.on_start_failed(role, {code, why}, now_); });
+  };
+  auto& running = agents_[slot.node()].running;
+  if (running.contains(role)) return refuse(Errc::already_exists, role + " runs here already");
+  if (cannot_start.contains(role)) return refuse(Errc::io_error, "no such program");
+  auto p = std::make_shared<Process>();
+  p->slot = slot;
+  p->pid = next_pid_++;
+  p->state = expected_state(0);
+  running[role] = p;
+  processes_[p->pid] = p;
+  auto& notice_free = agents_[slot.node()].notice_free;
+  notice_free = std::max(notice_free, now_ + stretched(options.pace.agent));
+  at(notice_free - now_, [this, p, link = agents_[slot.node()].link] {
+    if (link == agents_[p->slot.node()].link && coordinator_up_ &&
+        machine_->node_of(p->role()) == p->slot.node())
+      tell([&](JobMachine& machine) { machine.on_started(p->role(), p->pid); });
+  });
+  if (never_start.contains(role)) return;
+  at(stretched(options.pace.start), [this, p] {
+    if (p->alive) connect(p);
+  });
+}
+
+void Cast::connect(const ProcessPtr& p) {
+  if (!coordinator_up_) {
+    at(kReconnectEvery, [this, p] {
+      if (p->alive && p->link == 0) connect(p);
+    });
+    return;
+  }
+  p->link = next_link_++;
+  p->out_free = std::max(p->out_free, now_ + stretched(options.pace.link));
+  at(p->out_free - now_, [this, p, link = p->link] {
+    if (!coordinator_up_ || (p->alive && p->link != link)) return;
+    if (machine_->node_of(p->role()) != p->slot.node()) return;  // its role moved since
+    pb::RegisterMember body;
+    body.set_role(p->role());
+    body.set_kind(p->slot.kind());
+    body.set_pid(p->pid);
+    body.set_bulk_endpoint("bulk:" + std::to_string(p->pid));
+    body.set_generation(p->newest);
+    body.set_holds_state(p->applied > 0);
+    body.set_state_step(p->applied);
+    body.set_pending_step(p->pending);
+    if (p->slot.kind() != pb::ROLE_LOADER) {
+      auto base = options.base.find(p->role());
+      body.set_base_hash(base == options.base.end() ? "base" : base->second);
+    }
+    if (p->slot.kind() != pb::ROLE_WORKER) body.mutable_corpus()->set_fingerprint(7);
+    if (p->slot.kind() == pb::ROLE_LOADER) body.mutable_corpus()->set_steps(options.epoch_steps);
+    if (machine_->on_registered(body, now_)) {
+      members_[p->role()] = {p->pid, link};
+      forget_starts(p->role());
+    }
+    carry_out();
+  });
+  report_progress(p, p->link);
+}
+
+void Cast::report_progress(const ProcessPtr& p, std::uint64_t link) {
+  if (!p->alive || p->frozen || p->link != link) return;
+  pb::MemberProgress body;
+  body.set_role(p->role());
+  body.set_doing(p->what);
+  body.set_progress(p->progress);
+  auto last = p->last_said;
+  say(p, [this, body](JobMachine& machine, const std::string& sender) {
+    if (sender == body.role()) machine.on_progress(body, now_);
+  });
+  p->last_said = std::move(last);
+  at(kProgressEvery, [this, p, link] { report_progress(p, link); });
+}
+
+// H-1: a process whose end was noticed was spoken of.
+void Cast::expect_told(const ProcessPtr& p) const {
+  EXPECT_TRUE(p->told || leaving()) << p->role() << " (" << p->pid << ")";
+}
+
+pb::ActorState Cast::state_of(const std::string& role) const {
+  const auto status = machine_->status(now_, 0);
+  for (const auto& actor : status.actors())
+    if (actor.name() == role) return actor.state();
+  return pb::ACTOR_UNSPECIFIED;
+}
+
+bool Cast::all_registered() const {
+  const auto status = machine_->status(now_, 0);
+  return std::all_of(status.actors().begin(), status.actors().end(), [&](const auto& actor) {
+    return actor.state() == pb::ACTOR_HEALTHY && alive(actor.name());
+  });
+}
+
+// Its agent sees it at once. What it said last arrives; its connection may come back for a while.
+void Cast::end_process(ProcessPtr p, const std::string& evidence) {
+  if (!p->alive) return;
+  const bool clean = evidence == "exit code 0";
+  stop_living(p, clean ? stretched(options.pace.link) : stretched(options.pace.grace));
+  auto notice = [this, p, evidence] { role_exited(p, evidence); };
+  last_exit_[p->role()] = notice;
+  auto& notice_free = agents_[p->slot.node()].notice_free;
+  notice_free = std::max(notice_free, now_ + stretched(options.pace.agent));
+  at(notice_free - now_, [this, notice, node = p->slot.node()] {
+    Agent& agent = agents_[node];
+    if (agent.connected && coordinator_up_)
+      notice();
+    else if (agent.alive)
+      agent.unheard.push_back(notice);
+  });
+}
+
+void Cast::stop_living(ProcessPtr p, Duration link_noticed_after) {
+  const auto link = std::exchange(p->link, 0);
+  const auto role = p->role();
+  p->alive = false;
+  agents_[p->slot.node()].running.erase(role);
+  if (link != 0)
+    at(std::max(p->out_free - now_, link_noticed_after),
+       [this, p, link] { link_is_down(p, link); });
+  // Those that wait for it in a collective find out.
+  for (auto& [key, meeting] : meetings_)
+    for (auto& [waiting, entry] : meeting) {
+      const auto other = process(waiting);
+      const auto run = entry.first;
+      if (!other || other->run != run || run->generation.number() != key.first) continue;
+      const auto& members = run->generation.members();
+      if (std::any_of(members.begin(), members.end(),
+                      [&](const auto& member) { return member.role() == role; }))
+        later(stretched(options.pace.peer_death), other, run,
+              [this, other, run] { fault(other, run, Errc::unavailable, "a peer is gone"); });
+    }
+}
+
+void Cast::say(const ProcessPtr& p, Said what) {
+  if (p->link == 0) return;
+  p->last_said = what;
+  p->out_free = std::max(p->out_free, now_ + stretched(options.pace.link));
+  at(p->out_free - now_, [this, p, what = std::move(what), link = p->link, life = coordinator_] {
+    if (life != coordinator_ || !coordinator_up_) return;
+    auto member = members_.find(p->role());
+    const bool known = member != members_.end() && member->second == std::pair(p->pid, link);
+    tell([&](JobMachine& machine) { what(machine, known ? p->role() : std::string{}); });
+  });
+}
+
+}  // namespace crabcast::actors
