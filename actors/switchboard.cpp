@@ -173,7 +173,7 @@ void Switchboard::Hub::give_up(const ProcessId& peer, const Error& why) {
 }
 
 void Switchboard::Hub::peer_down(const ProcessId& peer, const Error& why) {
-  spdlog::debug("peer {} is down: {}", peer.value(), why.message);
+  spdlog::info("peer {} is down: {}", peer.value(), why.message);
   std::lock_guard lock(mutex);
   for (auto it = proxies.begin(); it != proxies.end();) {
     if (it->first.first == peer.value()) {

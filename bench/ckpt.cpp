@@ -11,13 +11,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bench/figure.h"
 #include "storage/job_store.h"
 
 namespace {
@@ -121,13 +121,8 @@ double read_checkpoint(const JobStore& store, std::uint64_t id, std::size_t size
 void print(const std::string& figure, std::size_t size, const std::vector<double>& ours,
            const std::vector<double>& reference) {
   const double mib = static_cast<double>(size) / kMiB;
-  const nlohmann::ordered_json line = {{"figure", figure},
-                                       {"ours", mib / median(ours)},
-                                       {"reference", mib / median(reference)},
-                                       {"unit", "MiB/s"},
-                                       {"ratio", median(reference) / median(ours)}};
-  std::printf("%s\n", line.dump().c_str());
-  std::fflush(stdout);
+  crabcast::bench::print_figure(figure, mib / median(ours), mib / median(reference), "MiB/s",
+                                crabcast::bench::Better::more);
 }
 
 void measure(const fs::path& folder, std::size_t size, int rounds) {

@@ -7,7 +7,7 @@
 // as loaders without random access do; 10^9 skipped steps would take minutes, so 200 epochs are
 // measured and scaled linearly.
 //
-// Prints one JSON object a line: figure, ours, reference, unit, ratio = ours / reference.
+// Both sides are single-threaded. docs/benchmarks.md says what the figures mean.
 #include "data/sampler.h"
 
 #include <algorithm>
@@ -17,10 +17,14 @@
 #include <random>
 #include <vector>
 
+#include "bench/figure.h"
+
 namespace {
 
 using crabcast::MixturePolicy;
 using crabcast::Task;
+using crabcast::bench::Better;
+using crabcast::bench::print_figure;
 using crabcast::data::Draw;
 using crabcast::data::Sampler;
 using crabcast::data::SamplerPlan;
@@ -96,13 +100,6 @@ double best_seconds(int runs, const Body& body) {
   return best;
 }
 
-void print(const char* figure, double ours, double reference, const char* unit) {
-  std::printf(
-      "{\"figure\": \"%s\", \"ours\": %.6g, \"reference\": %.6g, \"unit\": \"%s\", "
-      "\"ratio\": %.3g}\n",
-      figure, ours, reference, unit, ours / reference);
-}
-
 Sampler make(MixturePolicy policy) {
   auto sampler = Sampler::create({policy, sources(), 1, kBatch, {}});
   if (!sampler) {
@@ -131,10 +128,10 @@ int main() {
       for (std::uint64_t step = 1; step <= steps; ++step) use(sampler.batch(step));
     });
   };
-  print("samples drawn in one epoch of 222,000, task_balanced, against a shuffled array",
-        drawn / epoch_of(MixturePolicy::task_balanced), drawn / plain_epoch, "samples/s");
-  print("samples drawn in one epoch of 222,000, proportional, against a shuffled array",
-        drawn / epoch_of(MixturePolicy::proportional), drawn / plain_epoch, "samples/s");
+  print_figure("sampler_epoch_task_balanced", drawn / epoch_of(MixturePolicy::task_balanced),
+               drawn / plain_epoch, "samples/s", Better::more);
+  print_figure("sampler_epoch_proportional", drawn / epoch_of(MixturePolicy::proportional),
+               drawn / plain_epoch, "samples/s", Better::more);
 
   const std::uint64_t skipped = 200 * steps;
   const double skip = seconds_of([&] {
@@ -145,8 +142,9 @@ int main() {
     const auto sampler = make(MixturePolicy::task_balanced);
     use(sampler.batch(kResumeStep));
   });
-  print("time to resume at step 10^9, against skipping batches (200 epochs scaled linearly)",
-        resume, skip * static_cast<double>(kResumeStep) / static_cast<double>(skipped), "s");
+  print_figure("sampler_resume_at_step_1e9", resume,
+               skip * static_cast<double>(kResumeStep) / static_cast<double>(skipped), "s",
+               Better::less);
   std::fprintf(stderr, "checksum %llu\n", static_cast<unsigned long long>(sink));
   return 0;
 }

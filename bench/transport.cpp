@@ -2,22 +2,20 @@
 // ROUTER and one DEALER with CURVE that carry the same Protobuf envelopes, one in each message.
 //
 // Both sides serialize every envelope on the sending thread and parse it on the receiving one, and
-// take turns in the same run. Prints one line of JSON for each figure; ratio above 1 means that the
-// transport is better.
+// take turns in the same run. docs/benchmarks.md says what the figures mean.
 #include "cluster/transport.h"
 
 #include <semaphore.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
-#include <nlohmann/json.hpp>
 #include <thread>
 #include <vector>
 #include <zmq.hpp>
 
+#include "bench/figure.h"
 #include "cluster/curve.h"
 
 namespace crabcast::cluster {
@@ -209,17 +207,6 @@ class RawZmq final : public Contender {
   zmq::message_t route_;
 };
 
-void print(const char* figure, double ours, double reference, const char* unit, double ratio) {
-  const auto rounded = [](double value) { return std::round(value * 1000) / 1000; };
-  nlohmann::ordered_json line{{"figure", figure},
-                              {"ours", rounded(ours)},
-                              {"reference", rounded(reference)},
-                              {"unit", unit},
-                              {"ratio", rounded(ratio)}};
-  std::printf("%s\n", line.dump().c_str());
-  std::fflush(stdout);
-}
-
 int run() {
   const auto keys = make_keyring();
   if (!keys) give_up(keys.error().message);
@@ -234,10 +221,11 @@ int run() {
     our_times.push_back(ours.round_trip());
     raw_times.push_back(raw.round_trip());
   }
-  const double rate = median(our_rates), raw_rate = median(raw_rates);
-  print("one-way small envelopes", rate, raw_rate, "envelopes/s", rate / raw_rate);
-  const double time = median(our_times), raw_time = median(raw_times);
-  print("round trip p50", time, raw_time, "us", raw_time / time);
+  using bench::Better;
+  bench::print_figure("transport_one_way", median(our_rates), median(raw_rates), "envelopes/s",
+                      Better::more);
+  bench::print_figure("transport_round_trip_p50", median(our_times), median(raw_times), "us",
+                      Better::less);
   return 0;
 }
 

@@ -146,8 +146,15 @@ SocketMonitor::SocketMonitor(zmq::context_t& context, zmq::socket_t& watched, in
   static std::atomic<std::uint64_t> number{0};
   const std::string endpoint = "inproc://crabcast.monitor." + std::to_string(++number);
   if (zmq_socket_monitor(watched.handle(), endpoint.c_str(), events) != 0) throw zmq::error_t();
+  watched_.reset(watched.handle());
   socket_.set(zmq::sockopt::linger, 0);
   socket_.connect(endpoint);
+}
+
+void SocketMonitor::EndMonitoring::operator()(void* watched) const {
+  // Returns when no event is on its way any more.
+  if (zmq_socket_monitor(watched, nullptr, 0) != 0)
+    spdlog::error("a socket's monitor could not be ended: {}", zmq_strerror(zmq_errno()));
 }
 
 std::optional<MonitorEvent> SocketMonitor::next() {

@@ -62,8 +62,9 @@ struct MonitorEvent {
   std::int32_t value = 0;   // the connection's file descriptor, or an error number
 };
 
-// Tells what happens to a socket's connections. Made before the socket connects or binds, closed
-// after it.
+// Tells what happens to a socket's connections. Made before the socket connects or binds, and
+// destroyed before it closes: libzmq's own thread waits without end to tell a monitor that is gone,
+// and with it every socket of the context stands still.
 class SocketMonitor {
  public:
   SocketMonitor(zmq::context_t& context, zmq::socket_t& watched, int events);
@@ -72,7 +73,11 @@ class SocketMonitor {
   std::optional<MonitorEvent> next();
 
  private:
+  struct EndMonitoring {
+    void operator()(void* watched) const;
+  };
   zmq::socket_t socket_;
+  std::unique_ptr<void, EndMonitoring> watched_;  // after socket_: monitoring ends before it closes
 };
 
 }  // namespace crabcast::cluster

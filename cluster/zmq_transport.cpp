@@ -340,8 +340,8 @@ void ZmqTransport::close_all() {
   for (const auto& [name, peer] : peers) peer->links.clear();
   links_.clear();
   if (router_) router_->set(zmq::sockopt::linger, static_cast<int>(linger_.count()));
-  router_.reset();
   router_monitor_.reset();
+  router_.reset();
   // Ends the key handshakes that are under way, and waits for the lingering sockets.
   zap_.reset();
   context_.close();

@@ -16,6 +16,7 @@ pkg_check_modules(zmq REQUIRED IMPORTED_TARGET libzmq)
 pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libavfilter
                   libswscale libswresample)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(icu REQUIRED IMPORTED_TARGET icu-uc)
 
 # CAF: Debian ships headers and libraries, but no CMake or pkg-config file.
 find_library(CAF_CORE_LIBRARY caf_core REQUIRED)

@@ -1,5 +1,7 @@
 #include "actors/compute/evaluation.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <map>
 
@@ -52,7 +54,12 @@ model::ModelInput to_input(const data::Batch& batch) {
 struct TaskRun {
   pb::TaskScore score;
   std::vector<pb::Prediction> examples;
-  std::string first_problem;
+  std::string first_problem;  // with a sample that could not be read or scored
+
+  void pass_over(const Error& problem) {
+    spdlog::warn("not scored: {}", problem.message);
+    if (first_problem.empty()) first_problem = problem.message;
+  }
 };
 
 Status score_batch(model::Session& session, const std::vector<data::Processed>& samples,
@@ -64,7 +71,10 @@ Status score_batch(model::Session& session, const std::vector<data::Processed>& 
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const auto text = front_end.tokenizer->decode((*answers)[i]);
     auto score = data::score_answer(samples[i].sample, text);
-    if (!score) return fail(score.error());
+    if (!score) {
+      run.pass_over(score.error());
+      continue;
+    }
     run.score.set_score(run.score.score() + score->value);
     run.score.set_samples(run.score.samples() + 1);
     if (run.examples.size() >= kExamplesForTask) continue;
@@ -107,8 +117,8 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
       auto processed = data::process_sample(*sample, session.front_end(), kSampleDeadline);
       if (processed)
         samples.push_back(std::move(*processed));
-      else if (run.first_problem.empty())
-        run.first_problem = processed.error().message;
+      else
+        run.pass_over(processed.error());
       const bool last = i + 1 == chosen.size();
       if (samples.size() == kBatch || (last && !samples.empty())) {
         CRABCAST_TRY(score_batch(session, samples, run));

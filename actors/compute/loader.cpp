@@ -1,5 +1,6 @@
 // The loader process: samples to packed batches, on request. It keeps no state: any loader can make
 // the batch of any (step, lane), and makes the same one.
+#include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -119,6 +120,9 @@ OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request
 }
 
 void decode_loop(const std::shared_ptr<LoaderParts>& parts) {
+  // The number belongs to the calling thread. One: the last bit of a product may depend on it, and
+  // a batch must be the same on every node (S-1).
+  at::set_num_threads(1);
   while (true) {
     DeliveryPtr request;
     {

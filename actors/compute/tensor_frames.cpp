@@ -73,12 +73,9 @@ Result<at::Tensor> from_bytes(pb::DType dtype, std::span<const std::int64_t> sha
   auto type = scalar_type(dtype);
   if (!type) return fail(type.error());
   std::uint64_t expected = c10::elementSize(*type);
-  for (const auto size : shape) {
-    if (size < 0 || (size > 0 && expected > bytes.size() / static_cast<std::uint64_t>(size) + 1 &&
-                     expected > bytes.size()))
-      return fail(Errc::corrupt, "a tensor's shape does not fit its bytes");
-    expected *= static_cast<std::uint64_t>(size);
-  }
+  for (const auto size : shape)
+    if (size < 0 || __builtin_mul_overflow(expected, static_cast<std::uint64_t>(size), &expected))
+      return fail(Errc::corrupt, "a tensor has a shape that no tensor can have");
   if (expected != bytes.size())
     return fail(Errc::corrupt, "a tensor of " + std::to_string(expected) + " bytes came with " +
                                    std::to_string(bytes.size()));

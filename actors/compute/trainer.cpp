@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "actors/compute/device_collective.h"
 #include "actors/compute/gradient_exchange.h"
 #include "actors/compute/tensor_frames.h"
 #include "protocol/checksum.h"
@@ -59,7 +60,7 @@ class GenerationRun {
   const pb::Generation& generation_;
   const pb::GenerationMember& me_;
   const TrainSpec& train_;
-  std::unique_ptr<cluster::Collective> collective_;
+  std::shared_ptr<cluster::Collective> collective_;  // shared with who may abort it
   std::vector<cluster::LaneRange> owned_;
   std::string operation_;
   bool fatal_ = false;
@@ -163,13 +164,15 @@ Status GenerationRun::form() {
   auto* host = parts_.collective_host.get();
   parts_.control.on_supersede(generation_.number(),
                               [host] { host->abort_forming("a newer generation is there"); });
-  auto formed = host->form(generation_.number(), me_.rank(), members, kFormTimeout,
-                           patience() + std::chrono::seconds(5));
+  const auto operation_timeout = patience() + std::chrono::seconds(5);
+  auto met = host->form(generation_.number(), me_.rank(), members, kFormTimeout, operation_timeout);
+  if (!met) return fail(met.error());
+  auto formed = collective_for(parts_.session_options.device, std::move(*met), kFormTimeout,
+                               operation_timeout, [this] { return superseded(); });
   if (!formed) return fail(formed.error());
   collective_ = std::move(*formed);
-  auto* collective = collective_.get();
   auto* batches = parts_.batches.get();
-  parts_.control.on_supersede(generation_.number(), [collective, batches] {
+  parts_.control.on_supersede(generation_.number(), [collective = collective_, batches] {
     collective->abort("a newer generation is there");
     batches->wake();
   });

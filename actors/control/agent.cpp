@@ -11,6 +11,7 @@
 #include <set>
 #include <thread>
 
+#include "actors/control/gpu_slots.h"
 #include "actors/launch.h"
 #include "cluster/child_process.h"
 #include "protocol/format.h"
@@ -47,6 +48,7 @@ constexpr std::uint32_t kLogPiece = 1U << 20;
 struct Role {
   pb::RoleLaunch launch;
   pid_t pid = 0;
+  std::vector<std::string> gpus;  // its own, by name
   bool stopping = false;
 };
 
@@ -57,6 +59,7 @@ struct AgentState {
   caf::event_based_actor* self;
   AgentOptions options;
   std::unique_ptr<cluster::ChildProcesses> children;
+  GpuSlots gpus;
   std::map<std::pair<std::string, std::string>, Role> roles;   // (job, role)
   std::map<std::string, caf::actor> watchers;                  // by job: its coordinator
   std::map<std::string, std::vector<pb::RoleExited>> unheard;  // exits while nobody watched
@@ -138,11 +141,18 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   child.program = control ? options.program : options.compute_program;
   child.arguments = {"role", launch_file};
   child.log_file = log_file;
+  auto own_gpus = gpus.take(launch.slot().resources().gpus());
+  if (!own_gpus) return fail(own_gpus.error().within(key.second));
+  child.environment.push_back("CUDA_VISIBLE_DEVICES=" + visible_devices(*own_gpus));
   auto pid = children->start(child);
-  if (!pid) return fail(pid.error());
+  if (!pid) {
+    gpus.give_back(*own_gpus);
+    return fail(pid.error());
+  }
   Role& role = roles[key];
   role.launch = std::move(launch);
   role.pid = *pid;
+  role.gpus = std::move(*own_gpus);
   spdlog::info("{} of {} starts as process {}", key.second, key.first, *pid);
   return describe(role);
 }
@@ -180,13 +190,15 @@ void AgentState::exited(const cluster::ChildExit& exit) {
   if (found == roles.end()) return;
   Role role = std::move(found->second);
   roles.erase(found);
+  gpus.give_back(role.gpus);
   pb::RoleExited notice;
   notice.set_job(role.launch.job());
   notice.set_role(role.launch.slot().role());
   notice.set_pid(exit.pid);
   notice.set_exit_code(exit.exit_code);
   notice.set_signal(exit.signal);
-  if (exit.exit_code != 0) notice.set_last_lines(log_tail(role.launch));
+  // Whoever is killed from outside has said nothing about it.
+  if (exit.exit_code != 0 && exit.signal != SIGKILL) notice.set_last_lines(log_tail(role.launch));
   spdlog::info("{} of {} (process {}) ended: exit code {}, signal {}", notice.role(), notice.job(),
                exit.pid, exit.exit_code, exit.signal);
   if (role.launch.slot().kind() == pb::ROLE_COORDINATOR) {
@@ -279,6 +291,9 @@ void AgentState::report() {
 caf::behavior agent(caf::stateful_actor<AgentState>* self, const AgentOptions& options) {
   auto& state = self->state;
   state.options = options;
+  auto names = machine_gpus();
+  if (names.size() > options.total.gpus()) names.resize(options.total.gpus());
+  state.gpus = GpuSlots(std::move(names));
   auto me = caf::actor_cast<caf::actor>(self);
   // Weak: the exit handler runs on another thread and must not keep the actor alive.
   caf::actor_addr address = me.address();
@@ -330,12 +345,7 @@ caf::actor spawn_agent(caf::actor_system& system, const AgentOptions& options) {
 pb::Resources machine_resources() {
   pb::Resources total;
   total.set_cpus(std::max(1U, std::thread::hardware_concurrency()));
-  std::error_code error;
-  std::uint32_t gpus = 0;
-  for (fs::directory_iterator it("/proc/driver/nvidia/gpus", error), end; !error && it != end;
-       it.increment(error))
-    ++gpus;
-  total.set_gpus(gpus);
+  total.set_gpus(static_cast<std::uint32_t>(machine_gpus().size()));
   total.set_memory_bytes(static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                          static_cast<std::uint64_t>(::sysconf(_SC_PAGE_SIZE)));
   return total;

@@ -29,7 +29,7 @@ struct AgentOptions {
 // are stopped.
 caf::actor spawn_agent(caf::actor_system& system, const AgentOptions& options);
 
-// This machine's cores, GPUs (from /proc/driver/nvidia) and memory.
+// This machine's cores, GPUs (gpu_slots.h) and memory.
 pb::Resources machine_resources();
 
 }  // namespace crabcast::actors

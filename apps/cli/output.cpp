@@ -99,10 +99,18 @@ json to_json(const pb::EvaluationRecord& record) {
                       {"samples", score.samples()},
                       {"details", details}});
   }
+  json examples = json::array();
+  for (const auto& example : record.examples())
+    examples.push_back({{"task", example.task()},
+                        {"question", example.question()},
+                        {"truth", example.truth()},
+                        {"answer", example.answer()},
+                        {"score", example.score()}});
   json object{{"checkpoint", record.checkpoint()},
               {"mean", record.mean()},
               {"seconds", record.seconds()},
-              {"scores", scores}};
+              {"scores", scores},
+              {"examples", examples}};
   put_time(object, "unix_ms", record.unix_ms());
   return object;
 }

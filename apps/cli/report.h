@@ -20,7 +20,8 @@
 //   stages               [{stage, seconds, share}] for data, forward, backward, reduce, commit,
 //                        optimizer: mean over the members; shares add up to 1
 //   evaluations          [{checkpoint, unix_ms, mean, seconds, scores: [{task, metric, score,
-//                        samples, details}]}], oldest first
+//                        samples, details}], examples: [{task, question, truth, answer,
+//                        score}]}], oldest first
 //   checkpoints          [{id, step, generation, unix_ms, bytes, chunks, metrics}], or {id,
 //   problem}
 //                        for one whose manifest is damaged

@@ -16,6 +16,7 @@ constexpr std::size_t kEvaluationColumns = 6;  // the first and the newest
 constexpr std::size_t kIncidentRows = 20;      // the newest
 constexpr std::size_t kCheckpointRows = 20;    // the newest
 constexpr std::size_t kEvidence = 70;          // bytes of it
+constexpr std::size_t kExample = 56;           // bytes of a truth or an answer
 
 std::string number(const json& value, int digits) {
   return value.is_number() ? number_text(value.get<double>(), digits) : "-";
@@ -108,6 +109,23 @@ std::string scores_text(const json& report) {
   return text;
 }
 
+// What the newest evaluated checkpoint answered: one held-out sample of each task.
+std::string examples_text(const json& report) {
+  const auto& all = report.at("evaluations");
+  if (all.empty()) return "";
+  Rows rows;
+  for (const auto& example : all.back().at("examples")) {
+    const std::string task = example.at("task");
+    if (!rows.empty() && rows.back()[0] == task) continue;
+    rows.push_back({task, excerpt(example.at("truth").get<std::string>(), kExample),
+                    excerpt(example.at("answer").get<std::string>(), kExample)});
+  }
+  if (rows.empty()) return "";
+  return "\nAnswers to held-out samples at " +
+         std::to_string(all.back().at("checkpoint").get<std::uint64_t>()) + "\n" +
+         format_table({"TASK", "TRUTH", "ANSWER"}, rows);
+}
+
 std::string checkpoints_text(const json& report) {
   const auto& all = report.at("checkpoints");
   if (all.empty()) return "\nNo checkpoint is stored\n";
@@ -161,8 +179,8 @@ std::string incidents_text(const json& report) {
 }  // namespace
 
 std::string report_text(const json& report) {
-  return head_text(report) + tasks_text(report) + scores_text(report) + checkpoints_text(report) +
-         stages_text(report) + incidents_text(report);
+  return head_text(report) + tasks_text(report) + scores_text(report) + examples_text(report) +
+         checkpoints_text(report) + stages_text(report) + incidents_text(report);
 }
 
 }  // namespace crabcast::apps

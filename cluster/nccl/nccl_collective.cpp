@@ -84,7 +84,7 @@ class NcclCollective final : public Collective {
   ~NcclCollective() override;
 
   // Called once, before anything else.
-  Status form(const ncclUniqueId& id, Duration timeout);
+  Status form(const ncclUniqueId& id, Duration timeout, const std::function<bool()>& give_up);
 
   [[nodiscard]] std::uint32_t rank() const override { return rank_; }
   [[nodiscard]] std::uint32_t size() const override { return size_; }
@@ -116,6 +116,7 @@ class NcclCollective final : public Collective {
   Staging staging_;
   std::optional<Error> broken_;
   TimePoint deadline_;
+  std::function<bool()> give_up_;  // set while it forms
 
   std::mutex abort_mutex_;  // guards abort_reason_
   std::optional<std::string> abort_reason_;
@@ -124,8 +125,10 @@ class NcclCollective final : public Collective {
 
 // ---- Life ----
 
-Status NcclCollective::form(const ncclUniqueId& id, Duration timeout) {
+Status NcclCollective::form(const ncclUniqueId& id, Duration timeout,
+                            const std::function<bool()>& give_up) {
   const TimePoint deadline = Clock::now() + timeout;
+  give_up_ = give_up;
   CRABCAST_TRY(cuda(cudaSetDevice(device_), "choosing the GPU"));
   CRABCAST_TRY(cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -133,6 +136,7 @@ Status NcclCollective::form(const ncclUniqueId& id, Duration timeout) {
   auto formed = nccl(
       ncclCommInitRankConfig(&comm_, static_cast<int>(size_), id, static_cast<int>(rank_), &config),
       "forming the communicator", deadline);
+  give_up_ = nullptr;
   if (!formed) destroy();
   return formed;
 }
@@ -176,6 +180,8 @@ Status NcclCollective::poll(const char* doing, TimePoint deadline,
       const std::lock_guard lock(abort_mutex_);
       return fail(Errc::cancelled, std::string(doing) + ": aborted: " + *abort_reason_);
     }
+    if (give_up_ && give_up_())
+      return fail(Errc::cancelled, std::string(doing) + ": given up: a newer generation is there");
     const auto finished = done();
     if (!finished) return fail(finished.error());
     if (*finished) return {};
@@ -360,7 +366,8 @@ Result<std::string> make_nccl_unique_id() {
 Result<std::unique_ptr<Collective>> make_nccl_collective(const std::string& unique_id, int device,
                                                          std::uint32_t rank, std::uint32_t size,
                                                          Duration form_timeout,
-                                                         Duration operation_timeout) {
+                                                         Duration operation_timeout,
+                                                         const std::function<bool()>& give_up) {
   ncclUniqueId id;
   if (unique_id.size() != sizeof id.internal)
     return fail(Errc::invalid_argument, "a unique id of NCCL has " +
@@ -371,7 +378,7 @@ Result<std::unique_ptr<Collective>> make_nccl_collective(const std::string& uniq
                 "rank " + std::to_string(rank) + " of " + std::to_string(size) + " members");
   std::memcpy(id.internal, unique_id.data(), sizeof id.internal);
   auto made = std::make_unique<NcclCollective>(device, rank, size, operation_timeout);
-  CRABCAST_TRY(made->form(id, form_timeout));
+  CRABCAST_TRY(made->form(id, form_timeout, give_up));
   return made;
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,11 +20,13 @@ namespace crabcast::cluster {
 Result<std::string> make_nccl_unique_id();
 
 // Forms the communicator on the GPU `device`; all ranks call it at the same time. timeout after
-// `form_timeout`; device_error with NCCL's own words for everything else. An operation in which
-// nothing ends for `operation_timeout` fails with timeout.
+// `form_timeout`, cancelled when `give_up`, which is asked while it waits, says so; device_error
+// with NCCL's own words for everything else. An operation in which nothing ends for
+// `operation_timeout` fails with timeout.
 Result<std::unique_ptr<Collective>> make_nccl_collective(const std::string& unique_id, int device,
                                                          std::uint32_t rank, std::uint32_t size,
                                                          Duration form_timeout,
-                                                         Duration operation_timeout);
+                                                         Duration operation_timeout,
+                                                         const std::function<bool()>& give_up);
 
 }  // namespace crabcast::cluster

@@ -49,6 +49,12 @@ class ReportTest : public CliTest {
       score.set_metric("token_f1");
       score.set_score(record.mean());
       score.set_samples(8);
+      for (const char* answer : {"a bell\nrings", "a dog"}) {
+        auto& example = *record.add_examples();
+        example.set_task("captioning");
+        example.set_truth("a red bell rings");
+        example.set_answer(answer);
+      }
       must(store->put_evaluation(record, Sync::no));
     }
     must(store->append_event(event_of("tiny-1", "job_started", 1000, ""), Sync::no));
@@ -99,6 +105,7 @@ TEST_F(ReportTest, Numbers) {
   ASSERT_EQ(report.at("evaluations").size(), 2U);
   EXPECT_EQ(report.at("evaluations")[1].at("mean"), 0.5);
   EXPECT_EQ(report.at("evaluations")[0].at("scores")[0].at("score"), 0.25);
+  EXPECT_EQ(report.at("evaluations")[1].at("examples")[1].at("answer"), "a dog");
   ASSERT_EQ(report.at("checkpoints").size(), 2U);
   EXPECT_EQ(report.at("checkpoints")[1].at("metrics").at("eval/captioning"), 0.5);
   EXPECT_EQ(report.at("events"), (json{{"info", 1}, {"warning", 1}, {"error", 0}}));
@@ -120,6 +127,10 @@ TEST_F(ReportTest, Text) {
   EXPECT_THAT(done.out, HasSubstr("TASK        METRIC    AT 10  AT 20\n"
                                   "captioning  token_f1  0.250  0.500\n"
                                   "mean                  0.250  0.500\n"));
+  EXPECT_THAT(done.out, HasSubstr("Answers to held-out samples at 20\n"
+                                  "TASK        TRUTH             ANSWER\n"
+                                  "captioning  a red bell rings  a bell"));
+  EXPECT_EQ(done.out.find("a dog"), std::string::npos) << "one sample of each task is enough";
   EXPECT_THAT(done.out, HasSubstr("data 12.5%, forward 25.0%, backward 50.0%, reduce 6.2%, "
                                   "commit 3.1%, optimizer 3.1%\n"));
   EXPECT_THAT(done.out, HasSubstr("Incidents: 1\n"));

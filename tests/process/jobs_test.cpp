@@ -43,6 +43,16 @@ void expect_whole_ledger(const std::vector<pb::CommitRecord>& commits, std::uint
   for (std::uint64_t i = 0; i < steps; ++i) EXPECT_EQ(commits[i].step(), i + 1);
 }
 
+std::vector<pb::Event> incidents(const std::filesystem::path& state, const std::string& job) {
+  auto store = JobStore::open_read_only(state / "jobs" / job / "store");
+  if (!store) throw std::runtime_error(store.error().message);
+  const auto events = (*store)->events(0, 10000).value();
+  std::vector<pb::Event> found;
+  for (const auto& event : events)
+    if (event.kind() == "incident") found.push_back(event);
+  return found;
+}
+
 class Jobs : public ::testing::Test {
  protected:
   TemporaryFolder folder_;
@@ -104,6 +114,59 @@ TEST_F(Jobs, OneAndTwoWorkersEndBitwiseEqual) {  // T-2
   EXPECT_EQ(ledger(state_, "two-2").back().members(), 2U);
   EXPECT_EQ(newest_state(state_, "one-1"), newest_state(state_, "two-2"));
 }
+
+// kill -9 of one member while the job trains: it finishes, with one incident for that member, and
+// with the very state of an undisturbed run.
+class Killed : public Jobs, public ::testing::WithParamInterface<std::string> {
+ protected:
+  // The undisturbed run's final state, made once.
+  static const std::string& calm_state() {
+    static const std::string state = [] {
+      TemporaryFolder folder;
+      write_file(folder / "calm.yaml", SmallJob{.name = "calm", .steps = 24}.yaml());
+      const auto done = run_program(
+          "crabcast",
+          {"--state", (folder / "state").string(), "run", (folder / "calm.yaml").string()}, 300s);
+      if (done.code != 0) throw std::runtime_error(done.out + done.err);
+      return newest_state(folder / "state", "calm-1");
+    }();
+    return state;
+  }
+};
+
+TEST_P(Killed, JobGoesOn) {
+  const std::string role = GetParam();
+  const std::string calm = calm_state();
+  const auto rough = spec({.name = "rough", .steps = 24, .workers_min = 1, .workers_max = 2});
+  Program run("crabcast", run_arguments(rough));
+  const auto committed = [&](std::uint64_t step) {
+    const auto status = job_status(state_, "rough-1");
+    return status.contains("step") && status["step"].get<std::uint64_t>() >= step;
+  };
+  ASSERT_TRUE(eventually([&] { return committed(5); }, 120s)) << run.out() << run.err();
+  const auto pid = pid_of(state_, "rough-1", role);
+  ASSERT_GT(pid, 0) << run.out();
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  const auto code = run.wait(300s);
+  ASSERT_TRUE(code.has_value()) << run.out() << run.err();
+  EXPECT_EQ(*code, 0) << run.out() << run.err();
+  expect_whole_ledger(ledger(state_, "rough-1"), 24);
+  EXPECT_EQ(calm, newest_state(state_, "rough-1"));
+  if (role == "coordinator") return;  // its death is in the agent's hands, not in its own ledger
+  const auto found = incidents(state_, "rough-1");
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].incident().culprit(), role);
+  EXPECT_NE(found[0].incident().evidence().find("SIGKILL"), std::string::npos)
+      << found[0].incident().evidence();
+}
+INSTANTIATE_TEST_SUITE_P(Roles, Killed,
+                         ::testing::Values("worker-0", "worker-1", "loader-0", "evaluator-0",
+                                           "coordinator"),
+                         [](const auto& info) {
+                           auto name = info.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
 
 TEST_F(Jobs, KilledRunLeavesNothingAndGoesOn) {
   const auto file = spec({.name = "again", .steps = 30, .checkpoint_every = 5});

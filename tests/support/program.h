@@ -15,8 +15,8 @@ namespace crabcast::testing {
 
 using namespace std::chrono_literals;
 
-// A folder that is removed at the end of the test, unless the test failed (then its path is
-// printed).
+// A folder that is removed at the end of the test; if the test failed and CRABCAST_KEEP is set, it
+// is kept and its path printed.
 class TemporaryFolder {
  public:
   TemporaryFolder();
