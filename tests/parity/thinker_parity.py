@@ -1,0 +1,39 @@
+"""Compares the thinker with the one of the Python package `transformers`, with random tiny models.
+
+    python3 tests/parity/thinker_parity.py TEST_PARITY BUILD_FOLDER LIBTORCH [SEED...]
+
+LIBTORCH is the unpacked wheel that ./dev setup made; its Python half runs the reference. Packages go
+into BUILD_FOLDER/python, goldens into BUILD_FOLDER/parity. Exit code 77: skipped, because the packages
+cannot be installed here; the last line says why.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import packages
+
+# The reference is this version; its other packages are those that it and PyTorch ask for.
+PACKAGES = ["transformers==5.24.0", "sympy", "networkx", "jinja2", "typing_extensions", "filelock",
+            "fsspec"]
+SEEDS = range(1, 13)
+
+
+def main(test_parity, build, libtorch, seeds):
+    packages.install(build / "python", PACKAGES, wanted=["transformers", "sympy", "networkx", "jinja2"],
+                     dependencies=True)
+    golden = build / "parity" / "thinker"
+    libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
+    environment = packages.environment(build / "python", libtorch, libraries=libraries)
+    shutil.rmtree(golden, ignore_errors=True)
+    script = pathlib.Path(__file__).with_name("thinker_golden.py")
+    subprocess.run([sys.executable, str(script), str(golden), *map(str, seeds)], env=environment,
+                   check=True)
+    environment = packages.environment()
+    environment["CRABCAST_PARITY_GOLDEN"] = str(golden)
+    sys.exit(subprocess.run([test_parity], env=environment).returncode)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(pathlib.Path, sys.argv[2:4]), sys.argv[4:] or SEEDS)
