@@ -65,7 +65,7 @@ struct Golden {
     if (!base) throw std::runtime_error(base.error().message);
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
       const std::string name = entry.path().stem().string();
-      if (entry.path().extension() == ".safetensors" && name != "adapter" &&
+      if (entry.path().extension() == ".safetensors" && name != "adapter" && name != "media" &&
           !name.starts_with("model"))
         batches[name] = read_tensors(entry.path());
     }

@@ -3,8 +3,8 @@
     python3 tests/parity/thinker_golden.py FOLDER SEED...             every kind of batch
     python3 tests/parity/thinker_golden.py --small FOLDER SEED...     the files of the repository
 
-Makes FOLDER/seed_N for each seed: a base (config.json and safetensors), adapter.safetensors and
-BATCH.safetensors for each batch. Eager attention, float32, on a CPU. Needs what thinker_parity.py
+Makes FOLDER/seed_N for each seed: a base (config.json and safetensors), adapter.safetensors,
+BATCH.safetensors for each batch, and media.safetensors of random sound, pictures and videos. Eager attention, float32, on a CPU. Needs what thinker_parity.py
 installs.
 """
 
@@ -19,6 +19,7 @@ torch = packages.load_torch()
 
 from safetensors.torch import save_file
 
+import media_golden
 import thinker_base
 import thinker_batch
 import thinker_ilora
@@ -175,6 +176,7 @@ def write(folder, seed, small):
     for scope, (model, parameters) in models.items():
         trained = train(model, parameters, optimizer, [batches[name] for name in steps])
         adapter |= {f"{scope}/trained/{name}": tensor for name, tensor in trained.items()}
+    save(folder / "media.safetensors", media_golden.golden(rng, small))
     save(folder / "adapter.safetensors", adapter, {**spec, **optimizer, "steps": " ".join(steps)})
     print(f"seed {seed}: {sum(p.numel() for p in base.parameters())} weights, batches",
           *[f"{name} {len(b.samples)} x {b.width}" for name, b in batches.items()], flush=True)

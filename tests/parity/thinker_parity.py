@@ -14,15 +14,18 @@ import sys
 
 import packages
 
-# The reference is this version; its other packages are those that it and PyTorch ask for.
+# The reference is this version; the others are what it and PyTorch ask for.
 PACKAGES = ["transformers==5.24.0", "sympy", "networkx", "jinja2", "typing_extensions", "filelock",
-            "fsspec"]
+            "fsspec", "pillow"]
+# That of PyTorch 2.11. Without its dependencies: PyTorch itself would be fetched again.
+VISION = ["torchvision==0.26.0"]
 SEEDS = range(1, 13)
 
 
 def main(test_parity, build, libtorch, seeds):
-    packages.install(build / "python", PACKAGES, wanted=["transformers", "sympy", "networkx", "jinja2"],
+    packages.install(build / "python", PACKAGES, wanted=["transformers", "sympy", "networkx", "PIL"],
                      dependencies=True)
+    packages.install(build / "python", VISION, wanted=["torchvision"])
     golden = build / "parity" / "thinker"
     libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
     environment = packages.environment(build / "python", libtorch, libraries=libraries)
