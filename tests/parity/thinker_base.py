@@ -62,7 +62,7 @@ def text_config(rng, vocabulary, widest):
 
 
 def vision_config(rng, out, widest):
-    heads, head_dim, depth = rng.randint(1, 3), rng.choice([4, 8, 12]), rng.randint(1, 4)
+    heads, head_dim, depth = rng.randint(1, 3), rng.choice([4, 8, 12]), rng.randint(2, 4)
     patch, merge = rng.choice([2, 3, 4]), rng.choice([1, 2, 2, 3])
     side = patch * merge
     return {
@@ -74,9 +74,9 @@ def vision_config(rng, out, widest):
         "patch_size": patch,
         "temporal_patch_size": rng.choice([1, 2, 2, 3]),
         "spatial_merge_size": merge,
-        "window_size": side * rng.randint(1, 3) + rng.randrange(side),
+        "window_size": side * rng.randint(1, 2) + rng.randrange(side),
         "out_hidden_size": out,
-        "fullatt_block_indexes": sorted(rng.sample(range(depth), rng.randint(0, depth))),
+        "fullatt_block_indexes": sorted(rng.sample(range(depth), rng.randint(1, depth - 1))),
     }
 
 

@@ -51,7 +51,7 @@ class Maker:
     def vision(self, kind):
         vision = self.config["vision_config"]
         merge = vision["spatial_merge_size"]
-        longest = max(2, 7 // merge)
+        longest = max(3, 7 // merge)  # more than a window holds
         h, w = (merge * self.rng.randint(1, longest) for _ in range(2))
         t = self.rng.randint(1, 3) if kind == "video" else 1
         elements = 3 * vision["temporal_patch_size"] * vision["patch_size"] ** 2

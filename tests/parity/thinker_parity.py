@@ -14,9 +14,10 @@ import sys
 
 import packages
 
-# The reference is this version; the others are what it and PyTorch ask for.
-PACKAGES = ["transformers==5.24.0", "sympy", "networkx", "jinja2", "typing_extensions", "filelock",
-            "fsspec", "pillow"]
+# The reference is this version; the others are what it and PyTorch ask for. That of `tokenizers` is
+# the one that tokenizer_parity.py compares with, in the same folder.
+PACKAGES = ["transformers==5.24.0", "tokenizers==0.23.3", "sympy", "networkx", "jinja2",
+            "typing_extensions", "filelock", "fsspec", "pillow"]
 # That of PyTorch 2.11. Without its dependencies: PyTorch itself would be fetched again.
 VISION = ["torchvision==0.26.0"]
 SEEDS = range(1, 13)
