@@ -6,35 +6,21 @@ Packages go into BUILD_FOLDER/python, goldens into BUILD_FOLDER/parity. Exit cod
 because the packages cannot be installed here; the last line says why.
 """
 
-import os
 import pathlib
 import subprocess
 import sys
 
-SKIPPED = 77
+import packages
+
 # The reference is this version; a later one may bring the tables of a later Unicode.
 PACKAGES = ["tokenizers==0.23.3", "dashscope==2.0.2"]
 
 
-def install(folder):
-    if (folder / "tokenizers").exists() and (folder / "dashscope").exists():
-        return
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "1",
-         "--disable-pip-version-check", "--root-user-action", "ignore", "--target", str(folder),
-         *PACKAGES],
-        capture_output=True, text=True)
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        print(f"skipped: pip cannot install {' '.join(PACKAGES)}: {reason[0]}")
-        sys.exit(SKIPPED)
-
-
 def main(test_model, build):
-    install(build / "python")
+    packages.install(build / "python", PACKAGES, wanted=["tokenizers", "dashscope"])
     golden = build / "parity" / "tokenizer"
     script = pathlib.Path(__file__).with_name("tokenizer_golden.py")
-    environment = {**os.environ, "PYTHONPATH": str(build / "python")}
+    environment = packages.environment(build / "python")
     subprocess.run([sys.executable, str(script), "full", str(golden)], env=environment, check=True)
     environment["CRABCAST_TOKENIZER_GOLDEN"] = str(golden)
     tests = subprocess.run([test_model, "--gtest_filter=BpeGolden.*"], env=environment)
