@@ -446,6 +446,33 @@ TEST(AgentLost, AProcessLeftBehindOnItsOldNodeIsStopped) {
   EXPECT_EQ(cast.count("incident"), 1U);
 }
 
+TEST(AgentLost, WhatRanOnIsNotReplacedWhenTheBudgetIsUsedUp) {
+  auto options = two_workers();
+  options.spec.train.steps = 60;
+  options.spec.failure.restarts = 0;
+  options.on_node_b = {"worker-1"};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.lose_agent(seconds(1), "node-b");
+  expect_succeeded(cast);
+  EXPECT_EQ(cast.starts["worker-1"], 1);
+  EXPECT_THAT(cast.within_reach(), IsEmpty());
+}
+
+TEST(AgentLost, WhileTheJobEndsItsProcessesAreStoppedWhenItIsBack) {
+  auto options = two_workers();
+  options.on_node_b = {"worker-1"};
+  Cast cast(options);
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.freeze("worker-1");  // so it does not leave by itself
+  cast.hang("worker-0");    // so the end takes a while
+  cast.stop(false);
+  const auto left_behind = cast.process("worker-1");
+  cast.lose_agent(seconds(1), "node-b");
+  ASSERT_TRUE(cast.run_until([&] { return !left_behind->alive; }, seconds(2)));
+  ASSERT_TRUE(cast.run_to_end());
+}
+
 TEST(AgentLost, WithItsNodeAndAllThatRanThere) {
   auto options = two_workers();
   options.spec.train.steps = 60;
