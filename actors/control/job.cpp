@@ -1,3 +1,4 @@
+// The job actor: what it makes of each message.
 #include "actors/control/job.h"
 
 #include <spdlog/spdlog.h>
@@ -5,10 +6,8 @@
 
 #include <caf/all.hpp>
 #include <cstring>
-#include <deque>
-#include <map>
-#include <set>
 
+#include "actors/control/job_state.h"
 #include "actors/control/store_actors.h"
 
 namespace crabcast::actors {
@@ -22,12 +21,7 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr auto kReportEvery = std::chrono::milliseconds(500);
 constexpr auto kConnectTimeout = std::chrono::seconds(5);
 constexpr auto kReconnectEvery = std::chrono::seconds(1);
-constexpr auto kStoreTimeout = std::chrono::seconds(60);
-constexpr auto kStartTimeout = std::chrono::seconds(20);
-constexpr auto kFarewell = std::chrono::seconds(5);   // for the controller to hear of the end
-constexpr std::size_t kEventsKept = 4096;             // while the controller is away
-constexpr std::size_t kEventsRead = 1000;             // at once
-constexpr const char* kGenerationKey = "generation";  // of the newest number that was given away
+constexpr auto kFarewell = std::chrono::seconds(5);  // for the controller to hear of the end
 
 // "killed by SIGKILL", "exit code 3", with the end of its log.
 std::string describe_exit(const pb::RoleExited& exit) {
@@ -38,66 +32,7 @@ std::string describe_exit(const pb::RoleExited& exit) {
   return text;
 }
 
-// The role that a message to an agent is about.
-const std::string& role_of(const Outbound& message) {
-  const auto& envelope = message.envelope;
-  return envelope.has_start_role() ? envelope.start_role().launch().slot().role()
-                                   : envelope.stop_role().role();
-}
-
-struct JobState {
-  static inline const char* name = "job";
-
-  JobState(caf::event_based_actor* s) : self(s) {}
-
-  caf::event_based_actor* self;
-  JobOptions options;
-  std::optional<JobMachine> machine;
-  caf::actor ledger, checkpoints;
-
-  struct Agent {
-    std::string endpoint;
-    caf::actor handle;                 // null while not connected
-    std::vector<OutboundPtr> waiting;  // StartRole, StopRole until it is connected
-  };
-  std::map<std::string, Agent> agents;        // by node
-  std::map<std::string, caf::actor> members;  // by role
-  caf::actor controller;
-  std::deque<pb::Event> unreported;
-  bool over = false;
-  bool farewell_sent = false;
-
-  void init(const JobOptions& o);
-  void deliver(const DeliveryPtr& message);
-  void connected(const Connected& result);
-  void down(const caf::down_msg& message);
-  void carry_out();
-  void report(bool ended);
-  void end();
-
-  void act(const SendTo& action);
-  void act(const PublishGeneration& action);
-  void act(const WriteCommit& action);
-  void act(const RewindLedger& action);
-  void act(const RecordEvent& action);
-  void act(const StartProcess& action);
-  void act(const StopProcess& action);
-  void act(const FindCheckpoint& action);
-  void act(const ApplyRetention& action);
-  void act(const Finish& action);
-
-  void connect_to(const std::string& endpoint) {
-    options.control->connect_async(endpoint, kConnectTimeout, caf::actor_cast<caf::actor>(self));
-  }
-  void send(const std::string& role, OutboundPtr message);
-  // Node of the agent that sent it; empty when it is no agent of this job.
-  std::string node_of(const Delivery& message) const;
-  void role_started(const std::string& node, const pb::RoleStarted& started);
-  void forget_starts(const std::string& role);
-  void to_agent(const std::string& node, OutboundPtr message);
-  void give_order(const std::string& node, const OutboundPtr& message);
-  TimePoint now() const { return self->clock().now(); }
-};
+}  // namespace
 
 void JobState::init(const JobOptions& o) {
   options = o;
@@ -253,126 +188,8 @@ void JobState::down(const caf::down_msg& message) {
   carry_out();
 }
 
-void JobState::carry_out() {
-  for (auto actions = machine->take_actions(); !actions.empty(); actions = machine->take_actions())
-    for (const auto& action : actions) std::visit([this](const auto& a) { act(a); }, action);
-}
-
-void JobState::act(const SendTo& action) {
-  auto message = std::make_shared<Outbound>();
-  message->envelope = action.envelope;
-  send(action.role, std::move(message));
-}
-
-void JobState::send(const std::string& role, OutboundPtr message) {
-  if (auto found = members.find(role); found != members.end())
-    self->send(found->second, std::move(message));
-}
-
-// No later coordinator may give the number away again, even if no commit ever carries it.
-void JobState::act(const PublishGeneration& action) {
-  const auto number = action.generation.number();
-  self->request(ledger, kStoreTimeout, StoreValue{kGenerationKey, std::to_string(number)})
-      .then(
-          [this, roles = action.roles, message = outbound(action.generation)] {
-            for (const auto& role : roles) send(role, message);
-          },
-          [this, number](const caf::error& error) {
-            machine->on_generation_failed(number, from_caf(error), now());
-            carry_out();
-          });
-}
-
-void JobState::act(const WriteCommit& action) {
-  auto record = std::make_shared<pb::CommitRecord>(action.record);
-  record->set_unix_ms(unix_ms_now());
-  const auto step = record->step();
-  self->request(ledger, kStoreTimeout, AppendCommit{std::move(record)})
-      .then(
-          [this, step] {
-            machine->on_commit_durable(step, now());
-            carry_out();
-          },
-          [this, step](const caf::error& error) {
-            machine->on_commit_failed(step, from_caf(error), now());
-            carry_out();
-          });
-}
-
-void JobState::act(const RewindLedger& action) {
-  self->request(ledger, kStoreTimeout, RewindTo{action.step})
-      .then([] {},
-            [this](const caf::error& error) {
-              spdlog::critical("the ledger cannot be rewound: {}", from_caf(error).message);
-              self->quit(caf::exit_reason::unhandled_exception);
-            });
-}
-
-void JobState::act(const RecordEvent& action) {
-  auto event = action.event;
-  event.set_unix_ms(unix_ms_now());
-  event.set_job(options.launch.job());
-  const auto level = event.severity() == pb::SEVERITY_ERROR     ? spdlog::level::err
-                     : event.severity() == pb::SEVERITY_WARNING ? spdlog::level::warn
-                                                                : spdlog::level::info;
-  spdlog::log(level, "{} {}: {}", event.kind(), event.subject(), event.message());
-  self->request(ledger, kStoreTimeout, AppendEvent{std::make_shared<const pb::Event>(event)})
-      .then([] {},
-            [](const caf::error& error) {
-              spdlog::error("an event was not stored: {}", from_caf(error).message);
-            });
-  unreported.push_back(std::move(event));
-  if (unreported.size() > kEventsKept) unreported.pop_front();
-}
-
-void JobState::act(const StartProcess& action) {
-  forget_starts(action.slot.role());
-  pb::StartRole start;
-  auto& launch = *start.mutable_launch();
-  launch.set_job(options.launch.job());
-  *launch.mutable_slot() = action.slot;
-  launch.set_spec_yaml(options.launch.spec_yaml());
-  launch.set_coordinator_endpoint(options.control_endpoint);
-  launch.set_coordinator_bulk_endpoint(options.bulk_endpoint);
-  launch.set_restarts(action.restarts);
-  to_agent(action.slot.node(), outbound(start));
-}
-
-void JobState::act(const StopProcess& action) {
-  forget_starts(action.role);
-  pb::StopRole stop;
-  stop.set_job(options.launch.job());
-  stop.set_role(action.role);
-  to_agent(action.node, outbound(stop));
-}
-
-void JobState::act(const FindCheckpoint& action) {
-  self->request(ledger, kStoreTimeout, FindNewest{action.at_most})
-      .then(
-          [this](const FoundCheckpoint& found) {
-            for (const auto& problem : found.problems) {
-              pb::Event event;
-              event.set_kind("checkpoint_corrupt");
-              event.set_severity(pb::SEVERITY_ERROR);
-              event.set_subject(options.launch.job());
-              event.set_message(problem);
-              act(RecordEvent{event});
-            }
-            machine->on_checkpoint_found(found.id, now());
-            carry_out();
-          },
-          [this](const caf::error& error) {
-            spdlog::critical("checkpoints cannot be read: {}", from_caf(error).message);
-            self->quit(caf::exit_reason::unhandled_exception);
-          });
-}
-
-void JobState::act(const ApplyRetention& action) {
-  self->request(ledger, kStoreTimeout, Retain{action.in_use})
-      .then([] {},
-            [](const caf::error& error) {
-              spdlog::warn("old checkpoints were not deleted: {}", from_caf(error).message);
-            });
+void JobState::connect_to(const std::string& endpoint) {
+  options.control->connect_async(endpoint, kConnectTimeout, caf::actor_cast<caf::actor>(self));
 }
 
 void JobState::act(const Finish&) {
@@ -386,61 +203,6 @@ void JobState::act(const Finish&) {
   report(true);
   self->delayed_send(self, kFarewell, give_up_atom::value);
   if (!controller) end();
-}
-
-// ---- agents -----------------------------------------------------------------------------------
-
-std::string JobState::node_of(const Delivery& message) const {
-  for (const auto& [node, agent] : agents)
-    if (agent.handle && agent.handle == message.sender) return node;
-  return {};
-}
-
-// It runs there already when we begin to watch. If the role moved to another node since, what was
-// left behind must not act any more.
-void JobState::role_started(const std::string& node, const pb::RoleStarted& started) {
-  if (node == machine->node_of(started.role()))
-    machine->adopt_process(started.role(), started.pid(), now());
-  else if (!node.empty())
-    act(StopProcess{started.role(), node});
-}
-
-// Orders that wait for their agent are void: the role starts elsewhere, runs, or is stopped.
-void JobState::forget_starts(const std::string& role) {
-  for (auto& [node, agent] : agents)
-    std::erase_if(agent.waiting, [&](const OutboundPtr& order) {
-      return order->envelope.has_start_role() && role_of(*order) == role;
-    });
-}
-
-void JobState::to_agent(const std::string& node, OutboundPtr message) {
-  auto& agent = agents[node];
-  if (agent.handle) return give_order(node, message);
-  std::erase_if(agent.waiting, [&](const OutboundPtr& order) {  // it is repeated
-    return order->envelope.has_stop_role() && message->envelope.has_stop_role() &&
-           role_of(*order) == role_of(*message);
-  });
-  agent.waiting.push_back(std::move(message));
-}
-
-void JobState::give_order(const std::string& node, const OutboundPtr& message) {
-  const bool starts = message->envelope.has_start_role();
-  self->request(agents.at(node).handle, kStartTimeout, message)
-      .then(
-          [this, node](const DeliveryPtr& answer) {
-            const auto& started = answer->envelope->role_started();  // empty: it was stopped
-            if (node == machine->node_of(started.role()))
-              machine->on_started(started.role(), started.pid());
-          },
-          [this, node, starts, role = role_of(*message)](const caf::error& error) {
-            const auto why = from_caf(error);
-            if (node != machine->node_of(role)) return;  // the role moved since
-            if (starts)
-              machine->on_start_failed(role, why, now());
-            else if (why.code == Errc::not_found)
-              machine->on_nothing_to_stop(role, now());
-            carry_out();
-          });
 }
 
 void JobState::report(bool ended) {
@@ -462,23 +224,7 @@ void JobState::end() {
   self->quit(caf::exit_reason::user_shutdown);
 }
 
-// What was taken from the budget failure.restarts since the job ended for the last time.
-Result<std::uint32_t> count_restarts(const storage::JobStore& store) {
-  static const std::set<std::string> ends = {"job_stopped", "job_failed", "job_cancelled",
-                                             "job_succeeded"};
-  std::uint32_t restarts = 0;
-  std::uint64_t seen = 0;
-  while (true) {
-    auto events = store.events(seen, kEventsRead);
-    if (!events) return fail(events.error());
-    if (events->empty()) return restarts;
-    for (const auto& event : *events) {
-      if (event.kind() == "restart" || event.kind() == "disagreement") ++restarts;
-      if (ends.contains(event.kind())) restarts = 0;
-    }
-    seen = events->back().seq();
-  }
-}
+namespace {
 
 caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options) {
   auto& state = self->state;
@@ -525,31 +271,6 @@ caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options
 
 caf::actor spawn_job(caf::actor_system& system, const JobOptions& options) {
   return system.spawn(job, options);
-}
-
-Result<JobHistory> read_history(const storage::JobStore& store) {
-  JobHistory history;
-  auto last = store.last_commit();
-  if (!last) return fail(last.error());
-  if (*last) {
-    history.last_commit = (*last)->step();
-    history.last_skipped = (*last)->skipped();
-    history.last_generation = (*last)->generation();
-  }
-  auto generation = store.value(kGenerationKey);
-  if (!generation) return fail(generation.error());
-  if (*generation) history.generation = std::strtoull((*generation)->c_str(), nullptr, 10);
-  // Their ids only: one whose manifest is damaged must not keep the others from being used.
-  auto checkpoints = store.checkpoint_ids();
-  if (!checkpoints) return fail(checkpoints.error());
-  for (const auto& id : *checkpoints) history.checkpoints.insert(id.value());
-  auto evaluations = store.evaluations();
-  if (!evaluations) return fail(evaluations.error());
-  for (const auto& record : *evaluations) history.evaluated.insert(record.checkpoint());
-  auto restarts = count_restarts(store);
-  if (!restarts) return fail(restarts.error());
-  history.restarts = *restarts;
-  return history;
 }
 
 }  // namespace crabcast::actors

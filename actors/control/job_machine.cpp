@@ -75,14 +75,18 @@ void JobMachine::adopt_process(const std::string& role, int pid, TimePoint now) 
   auto found = members_.find(role);
   if (found == members_.end() || finished_) return;
   Member& member = found->second;
+  if (phase_ == Phase::leaving) {
+    if (!member.process_up) stop_process(role);  // it seemed to have ended
+    member.process_up = true;
+    return;
+  }
   if (member.registered || member.condemned) return;  // known already
+  const bool starts = member.process_up || member.restart_at;
   member.process_up = true;
   member.pid = pid;
-  if (phase_ == Phase::leaving) {
-    stop_process(role);
-  } else if (pid != 0 && pid == member.lost_pid) {
+  if (pid != 0 && pid == member.lost_pid) {
     // It was given up while its agent was away, but ran on. Others went on without it.
-    if (!member.restart_at) member.restart_at = now;
+    if (starts && !member.restart_at) member.restart_at = now;
     set_state(member, pb::ACTOR_FAILED, "was given up while its agent was away", now);
     condemn(role, now);
   } else {

@@ -1,7 +1,7 @@
 // A whole cast in virtual time around one JobMachine: agents, workers, loaders, evaluators, the
 // ledger and the checkpoint store, each as the real one behaves, as far as the machine can tell:
 // simulated_cast.cpp is the job actor with its stores, simulated_processes.cpp the agents and what
-// befalls their processes, simulated_members.cpp the members' work.
+// they run, simulated_members.cpp the members' work, simulated_blows.cpp what befalls them all.
 //
 // A worker's state after step n is a number that depends only on the steps before (expected_state),
 // so whoever applies a step twice, skips one, or loads the wrong state is found at once (T-2). The
@@ -41,6 +41,7 @@ struct Pace {
   Duration evaluate = milliseconds(1000);
   Duration peer_death = milliseconds(200);  // until a collective notices it
   Duration grace = milliseconds(500);       // a broken connection may come back this long
+  Duration reconnect = milliseconds(300);   // then its process tries to come back
   Duration silence = std::chrono::seconds(5);
   Duration tick = milliseconds(100);
   double jitter = 0;

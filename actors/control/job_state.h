@@ -1,0 +1,73 @@
+// The state of the job actor. Only job*.cpp include this; others see job.h.
+#pragma once
+
+#include <caf/event_based_actor.hpp>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/control/job.h"
+
+namespace crabcast::actors {
+
+// How long the job actor waits for its store before it takes the request for failed.
+inline constexpr auto kStoreTimeout = std::chrono::seconds(60);
+// Under this key of the store is the newest generation's number that was given away.
+inline constexpr const char* kGenerationKey = "generation";
+
+struct JobState {
+  static inline const char* name = "job";
+
+  explicit JobState(caf::event_based_actor* s) : self(s) {}
+
+  caf::event_based_actor* self;
+  JobOptions options;
+  std::optional<JobMachine> machine;
+  caf::actor ledger, checkpoints;
+
+  struct Agent {
+    std::string endpoint;
+    caf::actor handle;                 // null while not connected
+    std::vector<OutboundPtr> waiting;  // StartRole, StopRole until it is connected
+  };
+  std::map<std::string, Agent> agents;        // by node
+  std::map<std::string, caf::actor> members;  // by role
+  caf::actor controller;
+  std::deque<pb::Event> unreported;
+  bool over = false;
+
+  // messages (job.cpp)
+  void connect_to(const std::string& endpoint);
+  void init(const JobOptions& o);
+  void deliver(const DeliveryPtr& message);
+  void connected(const Connected& result);
+  void down(const caf::down_msg& message);
+  void report(bool ended);
+  void end();
+  // what the machine decided (job_actions.cpp)
+  void carry_out();
+  void act(const SendTo& action);
+  void act(const PublishGeneration& action);
+  void act(const WriteCommit& action);
+  void act(const RewindLedger& action);
+  void act(const RecordEvent& action);
+  void act(const StartProcess& action);
+  void act(const StopProcess& action);
+  void act(const FindCheckpoint& action);
+  void act(const ApplyRetention& action);
+  void act(const Finish& action);
+
+  void send(const std::string& role, OutboundPtr message);
+  // agents (job_agents.cpp)
+  // Node of the agent that sent it; empty when it is no agent of this job.
+  std::string node_of(const Delivery& message) const;
+  void role_started(const std::string& node, const pb::RoleStarted& started);
+  void forget_starts(const std::string& role);
+  void to_agent(const std::string& node, OutboundPtr message);
+  void give_order(const std::string& node, const OutboundPtr& message);
+  TimePoint now() const { return self->clock().now(); }
+};
+
+}  // namespace crabcast::actors
