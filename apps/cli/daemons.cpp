@@ -70,6 +70,12 @@ Exit agent(const Common& common, const AgentDaemonOptions& options) {
   agent.node = options.node.empty() ? host_name() : options.node;
   agent.total = actors::machine_resources();
   if (options.cpus > 0) agent.total.set_cpus(options.cpus);
+  if (options.gpus > static_cast<int>(agent.total.gpus()))
+    return complain(
+        {Errc::invalid_argument,
+         "--gpus is " + std::to_string(options.gpus) + ", but this machine has " +
+             std::to_string(agent.total.gpus()) + " (CUDA_VISIBLE_DEVICES counts where it is set)"},
+        common.json);
   if (options.gpus >= 0) agent.total.set_gpus(static_cast<std::uint32_t>(options.gpus));
   if (options.memory_bytes > 0) agent.total.set_memory_bytes(options.memory_bytes);
   agent.state = state;
