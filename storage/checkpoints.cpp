@@ -34,16 +34,6 @@ std::span<const std::byte> bytes_of(const Rocks::Chunk& chunk) {
 
 }  // namespace
 
-pb::ChunkEntry make_chunk_entry(std::uint32_t index, std::span<const std::byte> bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  pb::ChunkEntry entry;
-  entry.set_index(index);
-  entry.set_bytes(static_cast<std::uint32_t>(bytes.size()));
-  entry.set_xxh3_high(hash.high64);
-  entry.set_xxh3_low(hash.low64);
-  return entry;
-}
-
 Status Checkpoints::drop_left_over_chunks() {
   auto visible = ids();
   if (!visible) return fail(visible.error());

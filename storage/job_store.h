@@ -17,17 +17,13 @@
 #include <string>
 #include <vector>
 
+#include "protocol/checksum.h"
 #include "protocol/error.h"
 #include "protocol/ids.h"
 #include "protocol/records.pb.h"
 #include "storage/durability.h"
 
 namespace crabcast::storage {
-
-inline constexpr std::size_t kChunkBytes = 4ULL << 20;
-
-// Length and XXH3-128 of a chunk's source buffer.
-pb::ChunkEntry make_chunk_entry(std::uint32_t index, std::span<const std::byte> bytes);
 
 // Takes one checkpoint's chunks, in order, and makes it visible with `commit`. Chunks go to an SST
 // file that is ingested at commit; the manifest is one synced write after it. Destroyed without

@@ -74,6 +74,8 @@ rocksdb::DBOptions database_options(rocksdb::Env* env) {
   options.skip_stats_update_on_db_open = true;  // no chunk is read to open the store
   // Starts writing to the disk while a checkpoint still streams in.
   options.bytes_per_sync = 4ULL << 20;
+  // Chunks are read one after another: let the kernel read ahead.
+  options.advise_random_on_open = false;
   options.manifest_preallocation_size = 64ULL << 10;
   options.keep_log_file_num = 2;
   options.max_log_file_size = 1ULL << 20;

@@ -17,7 +17,7 @@ struct StateSnapshot {
   std::vector<model::NamedTensor> tensors;
 };
 
-// Streams the snapshot to the coordinator's store in 4 MiB chunks, a few in flight; hashes are
+// Streams the snapshot to the coordinator's store in chunks, a few in flight; hashes are
 // taken from the snapshot's own memory. Blocks; durable when it returns without an error.
 Status save_checkpoint(caf::actor_system& system, MemberProcess& process,
                        const StateSnapshot& snapshot, std::uint64_t id,

@@ -89,7 +89,7 @@ class JobStoreActorTest : public StoreActorTest {
     return manifest;
   }
   static pb::ChunkEntry entry(const std::string& bytes) {
-    return storage::make_chunk_entry(0, std::as_bytes(std::span(bytes)));
+    return make_chunk_entry(0, std::as_bytes(std::span(bytes)));
   }
   // The three steps of a save; each says whether it was accepted.
   bool begin(caf::scoped_actor& worker, std::uint64_t id) {
