@@ -70,9 +70,10 @@ class Ours final : public Contender {
       back_ = Clock::now();
       ::sem_post(&answered_);
     };
-    at_server.on_peer_down = at_client.on_peer_down = [](const PeerInfo& peer, const Error& why) {
-      give_up(peer.process.value() + " is down: " + why.message);
-    };
+    at_server.on_peer_down =
+        at_client.on_peer_down = [this](const PeerInfo& peer, const Error& why) {
+          if (!ending_) give_up(peer.process.value() + " is down: " + why.message);
+        };
     server_ = start("server", keys, std::move(at_server));
     client_ = start("client", keys, std::move(at_client));
     const auto endpoint = server_->bind("tcp://127.0.0.1:*");
@@ -80,6 +81,8 @@ class Ours final : public Contender {
     const auto linked = client_->connect(*endpoint, std::chrono::seconds(5));
     if (!linked) give_up(linked.error().message);
   }
+
+  ~Ours() override { ending_ = true; }
 
   double one_way() override {
     received_ = 0;
@@ -134,6 +137,7 @@ class Ours final : public Contender {
   std::promise<void> done_;
   ::sem_t answered_{};
   TimePoint back_;
+  std::atomic<bool> ending_ = false;  // from then on a peer may be down
   std::unique_ptr<Transport> server_, client_;
 };
 

@@ -44,9 +44,12 @@ if(NOT EXISTS ${torch_lib}/libtorch_cpu.so)
                       "CRABCAST_LIBTORCH to a folder made by 'pip install --target'.")
 endif()
 add_library(torch_cpu INTERFACE IMPORTED)
-target_compile_options(torch_cpu INTERFACE
-  "SHELL:-idirafter ${CRABCAST_LIBTORCH}/torch/include"
-  "SHELL:-idirafter ${CRABCAST_LIBTORCH}/torch/include/torch/csrc/api/include")
+foreach(folder include include/torch/csrc/api/include)
+  # nvcc does not know -idirafter; what it compiles includes neither protobuf nor fmt.
+  target_compile_options(torch_cpu INTERFACE
+    "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${CRABCAST_LIBTORCH}/torch/${folder}>"
+    "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-isystem ${CRABCAST_LIBTORCH}/torch/${folder}>")
+endforeach()
 target_link_libraries(torch_cpu INTERFACE ${torch_lib}/libtorch_cpu.so ${torch_lib}/libc10.so)
 target_link_options(torch_cpu INTERFACE
   -Wl,-rpath,${torch_lib} -Wl,-rpath,${cuda_lib} -Wl,-rpath-link,${cuda_lib} -Wl,--disable-new-dtags)

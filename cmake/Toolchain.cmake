@@ -7,7 +7,7 @@ if(CRABCAST_CCACHE)
       ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
       ${CRABCAST_CCACHE})
-  add_compile_options(-fpch-preprocess)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
 endif()
 
 find_program(CRABCAST_MOLD mold)
@@ -17,7 +17,8 @@ endif()
 
 # -g1 keeps line numbers for backtraces at a fraction of the size of full debug information.
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
-add_compile_options(-Wall -Wextra -Werror=return-type -Werror=unused-result)
+add_compile_options(
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror=return-type;-Werror=unused-result>")
 
 if(CRABCAST_SANITIZE)
   set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1")
@@ -27,3 +28,15 @@ if(CRABCAST_SANITIZE)
   add_link_options(-fsanitize=address,undefined)
 endif()
 message(STATUS "Sanitizers (address, undefined): ${CRABCAST_SANITIZE}")
+
+if(CRABCAST_CUDA)
+  # Machine code for A100 and H100, and an intermediate form for whatever comes after. The standard
+  # is a flag because CMake 3.25 does not know C++20 for this nvcc.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+  set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # the one that LibTorch uses
+  set(CMAKE_CUDA_FLAGS "-std=c++20 -lineinfo")
+  set(CMAKE_CUDA_FLAGS_RELWITHDEBINFO "-O3")
+  find_program(CMAKE_CUDA_COMPILER nvcc HINTS /usr/local/cuda/bin REQUIRED)
+  enable_language(CUDA)
+endif()

@@ -5,38 +5,42 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
+
+#include "model/cuda/kernels.h"
 
 namespace crabcast::model {
 namespace {
 
-// The numbers of one step for tensors that have made the same number of steps.
-struct StepConstants {
-  double gradient_scale, decay, beta1, beta2, root_correction2, step_size, epsilon;
-};
+using cuda::AdamWConstants;
 
-// A plain loop on the host: LibTorch's vectorized kernels may round the last elements of a range
-// otherwise than the others, and then grouping or sharding would change bits.
+// A plain loop: LibTorch's vectorized kernels may round the last elements of a range otherwise than
+// the others, and then grouping or sharding would change bits.
 void update_on_host(float* p, const float* g, float* m, float* v, std::int64_t count,
-                    const StepConstants& c) {
-  const auto scale = static_cast<float>(c.gradient_scale), decay = static_cast<float>(c.decay);
-  const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2);
-  const auto rest1 = static_cast<float>(1 - c.beta1), rest2 = static_cast<float>(1 - c.beta2);
-  const auto root2 = static_cast<float>(c.root_correction2);
-  const auto size = static_cast<float>(c.step_size), epsilon = static_cast<float>(c.epsilon);
+                    const AdamWConstants& c) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const float gradient = g[i] * scale;
-    m[i] = m[i] * beta1 + gradient * rest1;
-    v[i] = v[i] * beta2 + gradient * gradient * rest2;
-    p[i] = p[i] * decay - size * (m[i] / (std::sqrt(v[i]) / root2 + epsilon));
+    const float gradient = g[i] * c.gradient_scale;
+    m[i] = m[i] * c.beta1 + gradient * c.rest1;
+    v[i] = v[i] * c.beta2 + gradient * gradient * c.rest2;
+    p[i] =
+        p[i] * c.decay - c.step_size * (m[i] / (std::sqrt(v[i]) / c.root_correction2 + c.epsilon));
   }
 }
 
-void update_on_device(at::Tensor p, const at::Tensor& g, at::Tensor m, at::Tensor v,
-                      const StepConstants& c) {
-  const at::Tensor gradient = g * c.gradient_scale;
-  m.mul_(c.beta1).add_(gradient, 1 - c.beta1);
-  v.mul_(c.beta2).addcmul_(gradient, gradient, 1 - c.beta2);
-  p.mul_(c.decay).addcdiv_(m, v.sqrt().div_(c.root_correction2).add_(c.epsilon), -c.step_size);
+// For tensors that make their step number `step`, from 1.
+AdamWConstants constants_of(const OptimizerSpec& spec, std::int64_t step, double gradient_scale,
+                            double rate) {
+  const auto t = static_cast<double>(step);
+  const auto single = [](double value) { return static_cast<float>(value); };
+  return {.gradient_scale = single(gradient_scale),
+          .decay = single(1 - rate * spec.weight_decay),
+          .beta1 = single(spec.beta1),
+          .rest1 = single(1 - spec.beta1),
+          .beta2 = single(spec.beta2),
+          .rest2 = single(1 - spec.beta2),
+          .root_correction2 = single(std::sqrt(1 - std::pow(spec.beta2, t))),
+          .step_size = single(rate / (1 - std::pow(spec.beta1, t))),
+          .epsilon = single(spec.epsilon)};
 }
 
 }  // namespace
@@ -73,14 +77,7 @@ void AdamW::step(const at::Tensor& parameters, const at::Tensor& gradient, doubl
     std::size_t end = i;
     const std::int64_t before = steps_[i];
     while (end < steps_.size() && touched[end] && steps_[end] == before) ++steps_[end++];
-    const auto t = static_cast<double>(before + 1);
-    const StepConstants constants{.gradient_scale = gradient_scale,
-                                  .decay = 1 - rate * spec_.weight_decay,
-                                  .beta1 = spec_.beta1,
-                                  .beta2 = spec_.beta2,
-                                  .root_correction2 = std::sqrt(1 - std::pow(spec_.beta2, t)),
-                                  .step_size = rate / (1 - std::pow(spec_.beta1, t)),
-                                  .epsilon = spec_.epsilon};
+    const AdamWConstants constants = constants_of(spec_, before + 1, gradient_scale, rate);
     const std::int64_t begin = offsets_[i], count = offsets_[end] - begin;
     if (parameters.device().is_cpu())
       update_on_host(parameters.mutable_data_ptr<float>() + begin,
@@ -88,9 +85,8 @@ void AdamW::step(const at::Tensor& parameters, const at::Tensor& gradient, doubl
                      exp_avg_.mutable_data_ptr<float>() + begin,
                      exp_avg_sq_.mutable_data_ptr<float>() + begin, count, constants);
     else
-      update_on_device(parameters.narrow(0, begin, count), gradient.narrow(0, begin, count),
-                       exp_avg_.narrow(0, begin, count), exp_avg_sq_.narrow(0, begin, count),
-                       constants);
+      cuda::adamw(parameters.narrow(0, begin, count), gradient.narrow(0, begin, count),
+                  exp_avg_.narrow(0, begin, count), exp_avg_sq_.narrow(0, begin, count), constants);
     i = end;
   }
 }

@@ -12,21 +12,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
+#include "model/dropout.h"
 
 namespace crabcast::model {
-
-// Which elements are dropped is a function of the key and the element's index only.
-struct Dropout {
-  double rate = 0;  // in [0, 1); rounded to a multiple of 2^-16
-  std::uint64_t key = 0;
-};
-
-// x with dropped elements set to zero and the others scaled by 1 / (1 - rate); x itself at rate 0.
-// The same bits on a CPU and on a GPU. x is contiguous.
-at::Tensor dropout(const at::Tensor& x, const Dropout& dropout);
-// What dropout does on a GPU; on a CPU it is the slow way to the same bits.
-at::Tensor dropout_by_tensor_operations(const at::Tensor& x, const Dropout& dropout);
 
 struct ILora {
   at::Tensor lora_A_RI;  // shared

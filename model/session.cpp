@@ -85,6 +85,41 @@ Result<at::Device> find_device(const std::string& name) {
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(*index));
 }
 
+at::ScalarType scalar_type(Precision precision) {
+  return precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
+}
+
+// Eight sums of every eighth element: a fixed order that the compiler can vectorize.
+double sum_of_squares(const float* data, std::int64_t count) {
+  std::array<double, 8> sums{};
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (std::size_t k = 0; k < 8; ++k) {
+      const auto value = static_cast<double>(data[i + static_cast<std::int64_t>(k)]);
+      sums[k] += value * value;
+    }
+  for (; i < count; ++i) sums[0] += static_cast<double>(data[i]) * static_cast<double>(data[i]);
+  double sum = 0;
+  for (const double part : sums) sum += part;
+  return sum;
+}
+
+// Tensor by tensor, in a fixed order on either device.
+double sum_of_squares(const at::Tensor& flat, const std::vector<std::int64_t>& offsets) {
+  double sum = 0;
+  if (flat.device().is_cpu()) {
+    const float* data = flat.const_data_ptr<float>();
+    for (std::size_t i = 0; i + 1 < offsets.size(); ++i)
+      sum += sum_of_squares(data + offsets[i], offsets[i + 1] - offsets[i]);
+    return sum;
+  }
+  std::vector<at::Tensor> norms;
+  for (std::size_t i = 0; i + 1 < offsets.size(); ++i)
+    norms.push_back(at::linalg_vector_norm(
+        flat.narrow(0, offsets[i], offsets[i + 1] - offsets[i]), 2, {}, false, at::kDouble));
+  return at::stack(norms).square_().sum().item<double>();
+}
+
 class LocalSession final : public Session {
  public:
   LocalSession(const SessionOptions& options, BaseFrontEnd front_end, Base base, at::Device device,
@@ -129,12 +164,7 @@ class LocalSession final : public Session {
 
   [[nodiscard]] double gradient_norm(const at::Tensor& gradient, double tokens) const override {
     check_gradient(gradient);
-    const float* data = gradient.const_data_ptr<float>();
-    const auto& offsets = adapters_.offsets();
-    double sum = 0;
-    for (std::size_t i = 0; i + 1 < offsets.size(); ++i)
-      sum += sum_of_squares(data + offsets[i], offsets[i + 1] - offsets[i]);
-    return std::sqrt(sum) / tokens;
+    return std::sqrt(sum_of_squares(gradient, adapters_.offsets())) / tokens;
   }
 
   double apply_update(const at::Tensor& gradient, double tokens, const std::vector<bool>& touched,
@@ -194,25 +224,10 @@ class LocalSession final : public Session {
   }
 
   void check_gradient(const at::Tensor& gradient) const {
-    require(gradient.defined() && gradient.device().is_cpu() && gradient.is_contiguous() &&
-                gradient.scalar_type() == at::kFloat && gradient.dim() == 1 &&
-                gradient.numel() == parameters(),
-            "a gradient is a flat float32 host tensor with one element for each parameter");
-  }
-
-  // Eight sums of every eighth element: a fixed order that the compiler can vectorize.
-  static double sum_of_squares(const float* data, std::int64_t count) {
-    std::array<double, 8> sums{};
-    std::int64_t i = 0;
-    for (; i + 8 <= count; i += 8)
-      for (std::size_t k = 0; k < 8; ++k) {
-        const auto value = static_cast<double>(data[i + static_cast<std::int64_t>(k)]);
-        sums[k] += value * value;
-      }
-    for (; i < count; ++i) sums[0] += static_cast<double>(data[i]) * static_cast<double>(data[i]);
-    double sum = 0;
-    for (const double part : sums) sum += part;
-    return sum;
+    require(gradient.defined() && (gradient.device().is_cpu() || gradient.device() == device_) &&
+                gradient.is_contiguous() && gradient.scalar_type() == at::kFloat &&
+                gradient.dim() == 1 && gradient.numel() == parameters(),
+            "a gradient is a flat float32 tensor with one element for each parameter");
   }
 
   static std::vector<SampleLoss> sum_by_sample(const PackedInput& packed,
@@ -241,7 +256,7 @@ class LocalSession final : public Session {
     LaneResult result;
     if (packed->targets.numel() == 0) {  // nothing to learn from: no gradient anywhere
       result.samples = sum_by_sample(*packed, at::empty({0}));
-      result.gradient = at::zeros({parameters()});
+      result.gradient = at::zeros({parameters()}, adapters_.values().options());
       result.touched.assign(parameter_tensors(), false);
       return result;
     }
@@ -252,7 +267,8 @@ class LocalSession final : public Session {
     result.samples = sum_by_sample(*packed, losses_N);
     const TimePoint middle = Clock::now();
     torch::autograd::backward({losses_N.sum()});
-    result.gradient = adapters_.end_gradient().cpu();
+    result.gradient = adapters_.end_gradient();
+    if (device_.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device_.index());
     result.forward_seconds = seconds(middle - begin);
     result.backward_seconds = seconds(Clock::now() - middle);
     for (const Parameter& parameter : adapters_.parameters())
@@ -280,13 +296,21 @@ Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options) {
     auto device = find_device(options.device);
     CRABCAST_TRY(device);
     at::set_num_threads(options.threads);
-
-    const at::ScalarType type =
-        options.precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
-    auto base = open_base(options.model.base, *device, type);
+    auto base = open_base(options.model.base, *device, scalar_type(options.precision));
     CRABCAST_TRY(base);
-    return std::make_unique<LocalSession>(options, std::move(*front_end), std::move(*base), *device,
-                                          type);
+    return open(options, std::move(*base), std::move(*front_end));
+  });
+}
+
+Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options, Base base,
+                                               BaseFrontEnd front_end) {
+  return guarded("opening a session", kWhenFull, [&]() -> Result<std::unique_ptr<Session>> {
+    CRABCAST_TRY(check_options(options));
+    auto device = find_device(options.device);
+    CRABCAST_TRY(device);
+    at::set_num_threads(options.threads);
+    return std::make_unique<LocalSession>(options, std::move(front_end), std::move(base), *device,
+                                          scalar_type(options.precision));
   });
 }
 

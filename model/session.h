@@ -30,6 +30,8 @@ struct SessionOptions {
   int threads = 1;             // LibTorch intra-op threads, fixed for bitwise equality
 };
 
+struct Base;
+
 struct SampleLoss {
   double loss_sum = 0;  // nats over the sample's answer tokens
   std::int64_t tokens = 0;
@@ -39,7 +41,8 @@ struct SampleLoss {
 // the caller divides by the answer tokens of the whole global batch.
 struct LaneResult {
   std::vector<SampleLoss> samples;  // in batch order
-  at::Tensor gradient;              // float32 [parameters], flat, in parameter order, on the host
+  // float32 [parameters], flat, in parameter order, on the session's device
+  at::Tensor gradient;
   std::vector<bool> touched;        // for each parameter tensor: had a gradient
   double forward_seconds = 0, backward_seconds = 0;
 };
@@ -51,6 +54,10 @@ struct GenerationOptions {
 class Session {
  public:
   static Result<std::unique_ptr<Session>> open(const SessionOptions& options);
+  // The same on a base in memory, in the type and on the device that the options say; their name of
+  // a base is not used.
+  static Result<std::unique_ptr<Session>> open(const SessionOptions& options, Base base,
+                                               BaseFrontEnd front_end);
   virtual ~Session() = default;
 
   [[nodiscard]] virtual const std::string& base_hash() const = 0;
@@ -64,7 +71,8 @@ class Session {
   // Loss without gradient and without dropout.
   virtual Result<std::vector<SampleLoss>> evaluate_loss(const ModelInput& input) = 0;
 
-  // L2 norm of `gradient` / `tokens`, summed tensor by tensor in a fixed order.
+  // L2 norm of `gradient` / `tokens`, summed tensor by tensor in a fixed order. A gradient may lie on
+  // the host or on the session's device, here and in apply_update.
   [[nodiscard]] virtual double gradient_norm(const at::Tensor& gradient, double tokens) const = 0;
   // AdamW with clipping and schedule: gradient / tokens; `touched` tensors only.
   // `step` counts from 1. The rate used is returned.

@@ -28,11 +28,12 @@ GradientExchange::GradientExchange(ReductionKind kind, std::uint32_t lanes,
 
 void GradientExchange::add_lane(const model::LaneResult& lane) {
   if (kind_ == ReductionKind::ordered) {
-    sums_.add_lane({lane.gradient.const_data_ptr<float>(), elements_});
+    const at::Tensor host = lane.gradient.cpu();
+    sums_.add_lane({host.const_data_ptr<float>(), elements_});
   } else if (plain_sum_.defined()) {
-    plain_sum_.add_(lane.gradient);
+    plain_sum_.add_(lane.gradient.cpu());
   } else {
-    plain_sum_ = lane.gradient.clone();
+    plain_sum_ = lane.gradient.to(at::kCPU, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   }
   for (std::size_t i = 0; i < lane.touched.size(); ++i)
     if (lane.touched[i]) mine_.touched[i] = true;

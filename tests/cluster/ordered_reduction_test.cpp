@@ -80,7 +80,8 @@ std::vector<float> tree_sum(const Lanes& lanes, std::size_t first, std::size_t c
 }
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
 
 std::vector<std::vector<float>> sums_of(const Lanes& lanes, LaneRange owned, std::size_t elements) {

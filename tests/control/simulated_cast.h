@@ -271,7 +271,7 @@ struct Cast::Process {
   };
   std::optional<Decision> decided;
   RunPtr run;
-  std::deque<std::function<void()>> tasks;  // of the training thread
+  std::deque<std::function<void(const ProcessPtr&)>> tasks;  // of the training thread
   // An evaluator's
   std::deque<pb::Evaluate> evaluations;
   bool evaluating = false;

@@ -35,8 +35,8 @@ void Cast::receive(const ProcessPtr& p, const pb::Envelope& envelope) {
   if (envelope.has_generation()) {
     const auto generation = envelope.generation();
     p->newest = std::max(p->newest, generation.number());
-    p->tasks.push_back([this, p, generation] {
-      if (p->newest == generation.number()) begin_run(p, generation);
+    p->tasks.push_back([this, generation](const ProcessPtr& self) {
+      if (self->newest == generation.number()) begin_run(self, generation);
     });
     // A verdict that is there wins over the interruption.
     const bool decided = p->pending != 0 && p->decided && p->decided->step == p->pending;
@@ -60,7 +60,8 @@ void Cast::receive(const ProcessPtr& p, const pb::Envelope& envelope) {
 void Cast::receive_commit(const ProcessPtr& p, const pb::Commit& commit) {
   if (commit.step() <= p->applied) {
     if (commit.checkpoint() == 0) return;
-    p->tasks.push_back([this, p, id = commit.checkpoint()] { save(p, id); });
+    p->tasks.push_back(
+        [this, id = commit.checkpoint()](const ProcessPtr& self) { save(self, id); });
     return next_task(p);
   }
   const bool skip = p->decided && p->decided->step == commit.step() && p->decided->skip;
@@ -72,7 +73,7 @@ void Cast::next_task(const ProcessPtr& p) {
   if (!p->works() || p->run || p->tasks.empty()) return;
   auto task = std::move(p->tasks.front());
   p->tasks.pop_front();
-  task();
+  task(p);
   if (!p->run) next_task(p);
 }
 

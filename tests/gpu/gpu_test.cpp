@@ -5,6 +5,9 @@
 #include <ATen/Context.h>
 #include <gtest/gtest.h>
 
+#include "model/adamw.h"
+#include "model/dropout.h"
+#include "model/gate.h"
 #include "model/session.h"
 #include "tests/model/toy_batch.h"
 
@@ -51,7 +54,7 @@ class Gpu : public ::testing::Test {
 };
 
 double relative_distance(const at::Tensor& a, const at::Tensor& b) {
-  return ((a - b).norm() / b.norm()).item<double>();
+  return ((a.cpu() - b.cpu()).norm() / b.cpu().norm()).item<double>();
 }
 
 TEST_F(Gpu, TrainsLikeACpu) {
@@ -66,8 +69,11 @@ TEST_F(Gpu, TrainsLikeACpu) {
       EXPECT_NEAR(found->samples[i].loss_sum, expected->samples[i].loss_sum,
                   1e-4 * expected->samples[i].loss_sum);
     EXPECT_LT(relative_distance(found->gradient, expected->gradient), 1e-3) << "step " << step;
+    EXPECT_TRUE(found->gradient.is_cuda());
+    EXPECT_NEAR(gpu->gradient_norm(found->gradient, 10), cpu->gradient_norm(expected->gradient, 10),
+                1e-3 * cpu->gradient_norm(expected->gradient, 10));
     cpu->apply_update(expected->gradient, 10, expected->touched, step);
-    gpu->apply_update(expected->gradient, 10, expected->touched, step);
+    gpu->apply_update(found->gradient, 10, found->touched, step);
   }
 }
 
@@ -77,6 +83,64 @@ TEST_F(Gpu, EqualCallsGiveEqualBits) {  // T-2
   const auto one = a->lane_gradient(batch(), 5, 1), two = b->lane_gradient(batch(), 5, 1);
   ASSERT_TRUE(one.has_value() && two.has_value());
   EXPECT_TRUE(at::equal(one->gradient, two->gradient));
+}
+
+// The kernels and their twins on a CPU.
+TEST_F(Gpu, DropoutHasTheBitsOfTheHost) {
+  const at::Tensor numbers = at::randn({70'001}, at::kDouble);
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16})
+    for (const std::int64_t count : {0, 1, 3, 4, 5, 4097, 70'000})
+      for (const std::int64_t first : {0, 1}) {  // the second view is not aligned
+        const at::Tensor x = numbers.to(type), y = x.cuda();
+        const model::Dropout drop{0.37, 0xFEDCBA9876543210ULL};
+        EXPECT_TRUE(at::equal(model::dropout(x.narrow(0, first, count), drop),
+                              model::dropout(y.narrow(0, first, count), drop).cpu()))
+            << at::toString(type) << ", " << count << " from " << first;
+      }
+}
+
+TEST_F(Gpu, GateAgreesWithTheHost) {
+  struct Shape {
+    std::int64_t tokens, heads, rank;
+  };
+  for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16})
+    for (const auto [tokens, heads, rank] : {Shape{0, 3, 8}, Shape{1, 1, 1}, Shape{1000, 3, 128},
+                                             Shape{37, 5, 13}, Shape{9, 64, 40}}) {
+      const auto random = [&](std::int64_t columns) {
+        return at::randn({tokens, columns}, at::kDouble).to(type);
+      };
+      const at::Tensor logits = random(heads), z = random(rank), dc = random(heads * rank);
+      const at::Tensor p = model::route(logits), q = model::route(logits.cuda());
+      const auto agrees = [&](const at::Tensor& device, const at::Tensor& host) {
+        // Twins add in other orders; for bfloat16 each result is rounded once, so one step apart.
+        const double tolerance = type == at::kDouble ? 1e-12 : type == at::kFloat ? 2e-5 : 1e-2;
+        return device.is_cuda() && at::allclose(device.cpu(), host, tolerance, tolerance);
+      };
+      SCOPED_TRACE(std::string(at::toString(type)) + ", heads " + std::to_string(heads));
+      EXPECT_TRUE(agrees(q, p));
+      EXPECT_TRUE(agrees(model::gate(p.cuda(), z.cuda()), model::gate(p, z)));
+      const auto host = model::gate_backward(dc, p, z, 0.7),
+                 device = model::gate_backward(dc.cuda(), p.cuda(), z.cuda(), 0.7);
+      EXPECT_TRUE(agrees(device.dz_TR, host.dz_TR));
+      EXPECT_TRUE(agrees(device.dlogits_TN, host.dlogits_TN));
+    }
+}
+
+TEST_F(Gpu, AdamWFollowsTheHost) {
+  OptimizerSpec spec;
+  spec.weight_decay = 0.1;
+  const std::vector<std::int64_t> offsets = {0, 1000, 1003, 70'000};
+  model::AdamW host(spec, offsets, at::kFloat),
+      device(spec, offsets, at::TensorOptions(at::kCUDA).dtype(at::kFloat));
+  at::Tensor p = at::randn({70'000}), q = p.cuda();
+  for (int step = 0; step < 4; ++step) {
+    const at::Tensor gradient = at::randn({70'000});
+    const std::vector<bool> touched = {true, step % 2 == 0, true};
+    host.step(p, gradient, 0.3, touched, 1e-2);
+    device.step(q, gradient.cuda(), 0.3, touched, 1e-2);
+    EXPECT_TRUE(at::allclose(q.cpu(), p, 1e-5, 1e-6)) << "step " << step;
+  }
+  EXPECT_EQ(device.steps(), host.steps());
 }
 
 #ifdef CRABCAST_CUDA

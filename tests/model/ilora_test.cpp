@@ -128,15 +128,6 @@ TEST(Dropout, IsAFunctionOfTheKey) {
   EXPECT_TRUE(dropout(x, {0.0, 1}).is_same(x));
 }
 
-TEST(Dropout, TensorOperationsGiveTheBitsOfTheLoop) {
-  for (const std::int64_t count : {1, 3, 4, 5, 4097}) {
-    at::Tensor x = at::empty({count});
-    fill_uniform(x, 3, 1.0);
-    const Dropout drop{0.37, 0xFEDCBA9876543210ULL};
-    EXPECT_TRUE(at::equal(dropout(x, drop), dropout_by_tensor_operations(x, drop))) << count;
-  }
-}
-
 TEST(AdapterSet, StartsFromSeedAndNameOnly) {
   const auto modules = adapter_modules(nano(), AdapterScope::all);
   auto reversed = modules;

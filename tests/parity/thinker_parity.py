@@ -23,10 +23,14 @@ VISION = ["torchvision==0.26.0"]
 SEEDS = range(1, 13)
 
 
-def main(test_parity, build, libtorch, seeds):
+def install(build):
     packages.install(build / "python", PACKAGES, wanted=["transformers", "sympy", "networkx", "PIL"],
                      dependencies=True)
     packages.install(build / "python", VISION, wanted=["torchvision"])
+
+
+def main(test_parity, build, libtorch, seeds):
+    install(build)
     golden = build / "parity" / "thinker"
     libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
     environment = packages.environment(build / "python", libtorch, libraries=libraries)

@@ -64,14 +64,14 @@ class CheckpointTest : public testing::Test {
 };
 
 TEST_F(CheckpointTest, ReadsBackWhatWasWritten) {
-  const CheckpointShape shape{.chunks = 3, .chunk_bytes = 300'000};
+  const CheckpointShape shape{.chunks = 3, .chunk_bytes = 200'000};
   must(write_checkpoint(*store_, 50, shape));
   reopen();
   EXPECT_THAT(ids_of(*store_), ElementsAre(50));
   const pb::CheckpointManifest manifest = must(store_->manifest(CheckpointId(50)));
   EXPECT_EQ(manifest.SerializeAsString(), manifest_of(50, shape).SerializeAsString());
   for (std::uint32_t i = 0; i < 3; ++i)
-    EXPECT_EQ(must(store_->read_chunk(CheckpointId(50), i)), chunk_bytes(50, i, 300'000));
+    EXPECT_EQ(must(store_->read_chunk(CheckpointId(50), i)), chunk_bytes(50, i, 200'000));
   std::vector<std::uint32_t> seen;
   must(store_->for_each_chunk(CheckpointId(50), [&](const auto& entry, auto bytes) {
     EXPECT_EQ(bytes.size(), entry.bytes());
@@ -82,7 +82,7 @@ TEST_F(CheckpointTest, ReadsBackWhatWasWritten) {
   const VerifyReport report = must(store_->verify(CheckpointId(50)));
   EXPECT_TRUE(report.ok());
   EXPECT_EQ(report.chunks, 3U);
-  EXPECT_EQ(report.bytes, 900'000U);
+  EXPECT_EQ(report.bytes, 600'000U);
   EXPECT_EQ(store_->read_chunk(CheckpointId(50), 3).error().code, Errc::invalid_argument);
   EXPECT_EQ(store_->read_chunk(CheckpointId(51), 0).error().code, Errc::not_found);
   EXPECT_EQ(store_->verify(CheckpointId(51)).error().code, Errc::not_found);

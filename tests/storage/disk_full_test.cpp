@@ -111,15 +111,17 @@ TEST_F(DiskFullTest, ACheckpointLeavesRoomForTheLedger) {
   FaultDisk disk;
   auto store = must(open_job_store(base_, disk.env.get()));
   auto writer = must(store->begin_checkpoint(CheckpointId(6)));
-  const std::string bytes = chunk_bytes(6, 0, 1 << 20);
+  const std::string bytes = chunk_bytes(6, 0, kChunkBytes);
   const pb::ChunkEntry entry = make_chunk_entry(0, as_span(bytes));
-  disk.fs->set_free_space(9ULL << 20);
+  constexpr std::uint64_t kJustEnough = (8ULL << 20) + kChunkBytes;
+  disk.fs->set_free_space(kJustEnough);
   must(writer->put_chunk(entry, as_span(bytes)));
-  disk.fs->set_free_space((9ULL << 20) - 1);
+  disk.fs->set_free_space(kJustEnough - 1);
   const Status status = writer->put_chunk(make_chunk_entry(1, as_span(bytes)), as_span(bytes));
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, Errc::disk_full);
-  EXPECT_NE(status.error().message.find("9437183 bytes are free"), std::string::npos)
+  EXPECT_NE(status.error().message.find(std::to_string(kJustEnough - 1) + " bytes are free"),
+            std::string::npos)
       << status.error().message;
   EXPECT_EQ(files_in(base_ / "incoming"), 0U) << "its room is given back at once";
   must(store->append_commit(commit_record(6), Sync::yes));
@@ -167,10 +169,10 @@ TEST(RealDiskFull, TheLedgerGoesOnAndALaterCheckpointWorks) {
       return done;
     };
     ASSERT_TRUE(commit());
-    must(write_checkpoint(*store, 1, {.chunks = 4, .chunk_bytes = 1 << 20}));
+    must(write_checkpoint(*store, 1, {.chunks = 16, .chunk_bytes = kChunkBytes}));
 
     // One checkpoint too large: refused before it takes the ledger's room.
-    EXPECT_FALSE(stored(write_checkpoint(*store, 2, {.chunks = 30, .chunk_bytes = 1 << 20})));
+    EXPECT_FALSE(stored(write_checkpoint(*store, 2, {.chunks = 120, .chunk_bytes = kChunkBytes})));
     ASSERT_TRUE(commit());
     EXPECT_GT(fs::space(folder / "disk").available, 20ULL << 20);
 
@@ -186,7 +188,7 @@ TEST(RealDiskFull, TheLedgerGoesOnAndALaterCheckpointWorks) {
 
     disk.make_room();
     ASSERT_TRUE(commit());
-    must(write_checkpoint(*store, 3, {.chunks = 4, .chunk_bytes = 1 << 20}));
+    must(write_checkpoint(*store, 3, {.chunks = 16, .chunk_bytes = kChunkBytes}));
     EXPECT_EQ(must(store->apply_retention({.last = 1, .best = 0}, {})).size(), 1U);
   }
   auto store = must(JobStore::open(folder / "disk" / "store"));

@@ -1,0 +1,381 @@
+// `./dev bench step [NAME]`: one whole training step, forward, backward and AdamW on an I-LoRA
+// adapter, against the same step written with transformers and PyTorch (step_reference.py), in
+// turn, with the same number of threads.
+//
+// A batch is four samples of 649 tokens: a video of ten frames (320 tokens), ten seconds of sound
+// (250) and text, of which the answer's 40 tokens are trained. Cases: `nano` and `medium` (79
+// million parameters), in float32 on the CPU; `7b`, the shapes of Qwen2.5-Omni-7B with random
+// weights in bfloat16, which needs a GPU (preset cuda). Without a name: all that this machine can
+// run.
+//
+// docs/benchmarks.md says what the figures mean.
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bench/figure.h"
+#include "model/base.h"
+#include "model/front_end.h"
+#include "model/session.h"
+
+#ifdef CRABCAST_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#endif
+
+namespace {
+
+namespace fs = std::filesystem;
+using crabcast::bench::Better;
+using crabcast::bench::print_figure;
+using crabcast::model::ModelInput;
+using crabcast::model::Session;
+using crabcast::model::ThinkerConfig;
+using nlohmann::json;
+
+constexpr std::int64_t kSamples = 4, kTokens = 649, kTrained = 40, kMelFrames = 1000;
+constexpr std::int64_t kGrid[] = {5, 16, 16};
+constexpr double kMiB = 1 << 20;
+
+struct Case {
+  std::string name;
+  ThinkerConfig config;
+  std::uint32_t rank;
+  std::string device = "cpu";
+  int steps = 5, rounds = 2;
+};
+
+ThinkerConfig medium() {
+  ThinkerConfig c = crabcast::model::nano();
+  c.text = {.vocab_size = 8192,
+            .hidden_size = 512,
+            .intermediate_size = 2048,
+            .layers = 12,
+            .heads = 8,
+            .kv_heads = 2,
+            .head_dim = 64,
+            .mrope_section = {8, 12, 12}};
+  c.vision.depth = 8;
+  c.vision.hidden_size = 384;
+  c.vision.intermediate_size = 1024;
+  c.vision.heads = 6;
+  c.vision.window_size = 112;
+  c.vision.out_hidden_size = c.text.hidden_size;
+  c.vision.full_attention_blocks = {3, 7};
+  c.audio.layers = 6;
+  c.audio.heads = 6;
+  c.audio.ffn_dim = 1536;
+  c.audio.d_model = 384;
+  c.audio.output_dim = c.text.hidden_size;
+  return c;
+}
+
+// config.json as transformers reads it.
+json published(const ThinkerConfig& c) {
+  return {
+      {"model_type", "qwen2_5_omni_thinker"},
+      {"text_config",
+       {{"model_type", "qwen2_5_omni_text"},
+        {"vocab_size", c.text.vocab_size},
+        {"hidden_size", c.text.hidden_size},
+        {"intermediate_size", c.text.intermediate_size},
+        {"num_hidden_layers", c.text.layers},
+        {"num_attention_heads", c.text.heads},
+        {"num_key_value_heads", c.text.kv_heads},
+        {"head_dim", c.text.head_dim},
+        {"rms_norm_eps", c.text.rms_norm_eps},
+        {"rope_parameters",
+         {{"rope_type", "default"},
+          {"rope_theta", c.text.rope_theta},
+          {"mrope_section", c.text.mrope_section}}}}},
+      {"vision_config",
+       {{"model_type", "qwen2_5_omni_vision_encoder"},
+        {"depth", c.vision.depth},
+        {"hidden_size", c.vision.hidden_size},
+        {"intermediate_size", c.vision.intermediate_size},
+        {"num_heads", c.vision.heads},
+        {"patch_size", c.vision.patch_size},
+        {"temporal_patch_size", c.vision.temporal_patch_size},
+        {"spatial_merge_size", c.vision.spatial_merge_size},
+        {"window_size", c.vision.window_size},
+        {"out_hidden_size", c.vision.out_hidden_size},
+        {"fullatt_block_indexes", c.vision.full_attention_blocks}}},
+      {"audio_config",
+       {{"model_type", "qwen2_5_omni_audio_encoder"},
+        {"num_mel_bins", c.audio.mel_bins},
+        {"encoder_layers", c.audio.layers},
+        {"encoder_attention_heads", c.audio.heads},
+        {"encoder_ffn_dim", c.audio.ffn_dim},
+        {"d_model", c.audio.d_model},
+        {"n_window", c.audio.n_window},
+        {"max_source_positions", c.audio.max_source_positions},
+        {"output_dim", c.audio.output_dim}}},
+      {"tie_word_embeddings", c.tie_word_embeddings},
+      {"audio_token_index", c.special.audio},
+      {"image_token_index", c.special.image},
+      {"video_token_index", c.special.video},
+      {"audio_start_token_id", c.special.audio_begin},
+      {"audio_end_token_id", c.special.audio_end},
+      {"vision_start_token_id", c.special.vision_begin},
+      {"vision_end_token_id", c.special.vision_end},
+      {"pad_token_id", c.special.pad},
+  };
+}
+
+// ---- The batch
+// -----------------------------------------------------------------------------------
+
+std::int64_t patches() {
+  return kGrid[0] * kGrid[1] * kGrid[2];
+}
+
+std::vector<std::int64_t> ids_of_a_sample(const ThinkerConfig& c) {
+  std::vector<std::int64_t> ids;
+  const auto medium = [&ids](std::int64_t begin, std::int64_t token, std::int64_t count,
+                             std::int64_t end) {
+    ids.push_back(begin);
+    ids.insert(ids.end(), static_cast<std::size_t>(count), token);
+    ids.push_back(end);
+  };
+  const auto& s = c.special;
+  const std::int64_t merge = c.vision.spatial_merge_size;
+  medium(s.vision_begin, s.video, patches() / (merge * merge), s.vision_end);
+  medium(s.audio_begin, s.audio, crabcast::model::MediaShape::audio_tokens(kMelFrames),
+         s.audio_end);
+  while (static_cast<std::int64_t>(ids.size()) < kTokens)
+    ids.push_back(static_cast<std::int64_t>(ids.size() * 7 % 200));
+  return ids;
+}
+
+std::vector<std::int64_t> labels_of(const std::vector<std::int64_t>& ids) {
+  std::vector<std::int64_t> labels(ids.size(), -100);
+  std::copy(ids.end() - kTrained, ids.end(), labels.end() - kTrained);
+  return labels;
+}
+
+ModelInput make_batch(const ThinkerConfig& c) {
+  const std::vector<std::int64_t> ids = ids_of_a_sample(c);
+  const auto rows = [](const std::vector<std::int64_t>& values) {
+    return at::tensor(values, at::kLong).unsqueeze(0).repeat({kSamples, 1});
+  };
+  ModelInput input;
+  input.input_ids = rows(ids);
+  input.labels = rows(labels_of(ids));
+  input.attention_mask = at::ones({kSamples, kTokens}, at::kBool);
+  input.pixel_values = at::randn({kSamples * patches(), c.vision.patch_elements()});
+  input.grid_thw = rows({kGrid[0], kGrid[1], kGrid[2]});
+  input.seconds_per_grid = at::full({kSamples}, 2.0F);
+  input.audio_features = at::randn({kSamples, c.audio.mel_bins, kMelFrames});
+  input.audio_lengths = at::full({kSamples}, kMelFrames, at::kLong);
+  return input;
+}
+
+// ---- Our side
+// ------------------------------------------------------------------------------------
+
+struct Measured {
+  std::vector<double> seconds;
+  double peak_mib = 0;
+};
+
+double status_mib(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(name + ":"))
+      return std::strtod(line.c_str() + name.size() + 1, nullptr) / 1024;
+  throw std::runtime_error("/proc/self/status has no " + name);
+}
+
+// MiB in use now; the peak starts again from here.
+double memory_now(bool on_gpu) {
+#ifdef CRABCAST_CUDA
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  if (on_gpu) {
+    allocator::resetPeakStats(0);
+    return static_cast<double>(allocator::getDeviceStats(0).allocated_bytes[0].current) / kMiB;
+  }
+#endif
+  (void)on_gpu;
+  std::ofstream("/proc/self/clear_refs") << "5";
+  return status_mib("VmRSS");
+}
+
+double memory_peak(bool on_gpu) {
+#ifdef CRABCAST_CUDA
+  if (on_gpu)
+    return static_cast<double>(
+               c10::cuda::CUDACachingAllocator::getDeviceStats(0).allocated_bytes[0].peak) /
+           kMiB;
+#endif
+  (void)on_gpu;
+  return status_mib("VmHWM");
+}
+
+template <class T>
+T must(crabcast::Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().message);
+  return std::move(*result);
+}
+
+crabcast::model::Base random_base(const ThinkerConfig& config, at::Device device) {
+  const auto options =
+      at::TensorOptions(device).dtype(device.is_cuda() ? at::kBFloat16 : at::kFloat);
+  crabcast::model::Base base{config, {}, "random"};
+  for (const auto& [name, shape] : crabcast::model::weight_shapes(config))
+    base.weights[name] =
+        shape.size() == 1 ? at::ones(shape, options) : at::randn(shape, options).mul_(0.02);
+  return base;
+}
+
+Measured measure_ours(const Case& c, int threads) {
+  crabcast::model::SessionOptions options;
+  options.model.base = c.name;
+  options.model.adapter.rank = c.rank;
+  options.model.adapter.alpha = 2.0 * c.rank;
+  options.optimizer.clip_norm = 0;
+  options.steps = 1000;
+  options.device = c.device;
+  options.precision =
+      c.device == "cpu" ? crabcast::Precision::float32 : crabcast::Precision::bfloat16;
+  options.threads = threads;
+  const bool on_gpu = c.device != "cpu";
+  const auto session =
+      must(Session::open(options, random_base(c.config, at::Device(c.device)), {}));
+  const ModelInput batch = make_batch(c.config);
+  const double before = memory_now(on_gpu);
+  Measured measured;
+  for (int step = 0; step <= c.steps; ++step) {
+    const auto start = std::chrono::steady_clock::now();
+    auto lane = must(session->lane_gradient(batch, static_cast<std::uint64_t>(step + 2), 0));
+    session->apply_update(lane.gradient, kSamples * kTrained, lane.touched,
+                          static_cast<std::uint64_t>(step + 2));
+    if (on_gpu) at::detail::getCUDAHooks().deviceSynchronize(0);
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    if (step > 0) measured.seconds.push_back(time.count());
+  }
+  measured.peak_mib = memory_peak(on_gpu) - before;
+  return measured;
+}
+
+// ---- The reference's side
+// ------------------------------------------------------------------------
+
+Measured measure_reference(const Case& c, int threads, const std::string& more) {
+  const fs::path folder = fs::path("build/bench_step") / c.name;
+  fs::create_directories(folder);
+  const auto ids = ids_of_a_sample(c.config);
+  std::ofstream(folder / "config.json") << published(c.config).dump(1);
+  std::ofstream(folder / "step.json") << json{{"samples", kSamples},
+                                              {"ids", ids},
+                                              {"labels", labels_of(ids)},
+                                              {"grid", kGrid},
+                                              {"patches", patches()},
+                                              {"patch_elements", c.config.vision.patch_elements()},
+                                              {"mel_bins", c.config.audio.mel_bins},
+                                              {"mel_frames", kMelFrames},
+                                              {"rank", c.rank},
+                                              {"heads", 3},
+                                              {"alpha", 2 * c.rank},
+                                              {"dropout", 0.1}};
+  const std::string command =
+      "CRABCAST_LIBTORCH=" CRABCAST_LIBTORCH " python3 bench/step_reference.py " + folder.string() +
+      " " + c.device + " " + std::to_string(threads) + " " + std::to_string(c.steps) + " " + more;
+  std::FILE* pipe = ::popen(command.c_str(), "r");
+  if (pipe == nullptr) throw std::runtime_error("cannot start " + command);
+  std::string out;
+  for (int ch = std::fgetc(pipe); ch != EOF; ch = std::fgetc(pipe)) out += static_cast<char>(ch);
+  if (::pclose(pipe) != 0) throw std::runtime_error("the reference failed: " + command);
+  const json answer = json::parse(out);
+  return {answer["seconds"], answer["peak_mib"]};
+}
+
+// ---- Figures
+// -------------------------------------------------------------------------------------
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Operations that a step with a frozen base needs: for each token and weight of the text model a
+// multiplication and an addition forward and again backward to the input; three times that, instead
+// of two, for the adapter, whose weights have gradients. Towers, attention and the head, which runs
+// on trained tokens only, are left out: the utilization is a lower bound.
+double floating_point_operations(const Case& c) {
+  double frozen = 0;
+  for (const auto& module :
+       crabcast::model::adapter_modules(c.config, crabcast::AdapterScope::language_model))
+    frozen += static_cast<double>(module.in * module.out);
+  const auto adapter = static_cast<double>(crabcast::model::adapter_parameters(
+      crabcast::model::adapter_modules(c.config, crabcast::AdapterScope::language_model), c.rank,
+      3));
+  return static_cast<double>(kSamples * kTokens) * (4 * frozen + 6 * adapter);
+}
+
+void run(const Case& c, int threads) {
+  std::vector<double> ours, reference;
+  double our_peak = 0, reference_peak = 0;
+  for (int round = 0; round < c.rounds; ++round) {
+    const Measured a = measure_ours(c, threads);
+    const Measured b = measure_reference(c, threads, "");
+    ours.insert(ours.end(), a.seconds.begin(), a.seconds.end());
+    reference.insert(reference.end(), b.seconds.begin(), b.seconds.end());
+    our_peak = std::max(our_peak, a.peak_mib);
+    reference_peak = std::max(reference_peak, b.peak_mib);
+  }
+  const std::string name = "step_" + c.name;
+  print_figure(name, median(ours) * 1e3, median(reference) * 1e3, "ms", Better::less);
+  print_figure(name + "_peak", our_peak, reference_peak, "MiB beyond the weights", Better::less);
+  if (c.device == "cpu") return;
+  constexpr double kTokensOfAStep = kSamples * kTokens;
+  print_figure(name + "_tokens", kTokensOfAStep / median(ours), kTokensOfAStep / median(reference),
+               "tokens/s", Better::more);
+  const double work = floating_point_operations(c) / 1e12;
+  print_figure(name + "_throughput", work / median(ours), work / median(reference), "TFLOP/s",
+               Better::more);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<Case> cases = {{.name = "nano", .config = crabcast::model::nano(), .rank = 16},
+                             {.name = "medium", .config = medium(), .rank = 16, .steps = 2}};
+  if (at::hasCUDA())
+    cases.push_back({.name = "7b",
+                     .config = crabcast::model::qwen2_5_omni_7b(),
+                     .rank = 128,
+                     .device = "cuda:0",
+                     .steps = 10,
+                     .rounds = 1});
+  const std::string wanted = argc > 1 ? argv[1] : "";
+  bool found = false;
+  try {
+    for (const Case& c : cases) {
+      if (!wanted.empty() && c.name != wanted) continue;
+      found = true;
+      run(c, static_cast<int>(std::thread::hardware_concurrency()));
+    }
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench step: %s\n", error.what());
+    return 1;
+  }
+  if (!found) {
+    std::fprintf(
+        stderr,
+        "bench step: there is no case \"%s\" here; choose nano, medium, or 7b on a machine "
+        "with a GPU\n",
+        wanted.c_str());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,68 @@
+#include "model/dropout.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+
+#include <bit>
+#include <cmath>
+#include <type_traits>
+
+#include "model/cuda/kernels.h"
+#include "model/random.h"
+
+namespace crabcast::model {
+namespace {
+
+struct DropRule {
+  explicit DropRule(double rate)
+      : threshold(static_cast<std::uint32_t>(std::lround(rate * 65536))),
+        keep_scale(static_cast<float>(65536.0 / (65536.0 - threshold))) {}
+  std::uint32_t threshold;  // an element whose 16 bits are below is dropped
+  float keep_scale;
+};
+
+// All bits set to keep an element, none to drop it: no branch that one element in ten mispredicts.
+template <class T>
+T masked(T value, bool keep) {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t,
+                                  std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>>;
+  const auto mask = static_cast<Bits>(-static_cast<Bits>(keep));
+  return std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(value) & mask));
+}
+
+// One 64-bit draw decides four neighbouring elements, 16 bits each.
+template <class T>
+void drop_on_host(const T* x, T* out, std::int64_t count, std::uint64_t key, DropRule rule) {
+  constexpr int kPerDraw = 4;
+  const T scale = static_cast<T>(rule.keep_scale);
+  const std::uint32_t threshold = rule.threshold;
+  const std::int64_t whole = count / kPerDraw;
+  for (std::int64_t draw = 0; draw < whole; ++draw, x += kPerDraw, out += kPerDraw) {
+    const std::uint64_t bits = random_bits(key, static_cast<std::uint64_t>(draw));
+    for (int i = 0; i < kPerDraw; ++i)
+      out[i] = masked(static_cast<T>(x[i] * scale), ((bits >> (16 * i)) & 0xFFFF) >= threshold);
+  }
+  const std::uint64_t bits = random_bits(key, static_cast<std::uint64_t>(whole));
+  for (std::int64_t i = 0; i < count % kPerDraw; ++i)
+    out[i] = masked(static_cast<T>(x[i] * scale), ((bits >> (16 * i)) & 0xFFFF) >= threshold);
+}
+
+}  // namespace
+
+at::Tensor dropout(const at::Tensor& x, const Dropout& dropout) {
+  const DropRule rule(dropout.rate);
+  if (rule.threshold == 0) return x;
+  const at::Tensor in = x.contiguous();
+  at::Tensor out = at::empty_like(in);
+  if (in.is_cuda()) {
+    cuda::dropout(in, dropout.key, rule.threshold, rule.keep_scale, out);
+    return out;
+  }
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, in.scalar_type(), "dropout", [&] {
+    drop_on_host(in.const_data_ptr<scalar_t>(), out.mutable_data_ptr<scalar_t>(), in.numel(),
+                 dropout.key, rule);
+  });
+  return out;
+}
+
+}  // namespace crabcast::model
