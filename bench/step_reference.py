@@ -4,7 +4,7 @@
 
 FOLDER holds config.json (the thinker's, random weights) and step.json (shapes of the batch, adapter).
 The thinker is transformers' own, with scaled dot-product attention; I-LoRA is added head by head, as
-it is published (tests/parity/thinker_ilora.py plus dropout); torch.optim.AdamW updates it. Prints
+it is published (on top of tests/parity/thinker_adapter.py); torch.optim.AdamW updates it. Prints
 {"seconds": [one a step, the first left out], "peak_mib": largest growth of memory during the steps}.
 On a GPU weights and adapters are bfloat16 and memory is that of PyTorch's allocator.
 """
@@ -35,16 +35,21 @@ def prepare_and_run_again():
 def main(folder, device, threads, steps, recompute):
     torch = packages.load_torch()
     import thinker_base
-    import thinker_ilora
+    import thinker_adapter
     from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-    class AdaptedLinear(thinker_ilora.ILoraLinear):
+    class AsPublished(thinker_adapter.Adapted):
+        """A's product once, then head after head."""
+
+        parts = thinker_adapter.ILora.parts
+
         def forward(self, x):
-            p = torch.softmax((x @ self.route.T).float(), dim=-1).to(x.dtype)
-            z = torch.nn.functional.dropout(x, step["dropout"]) @ self.A.T
+            A, *B, route = self.own
+            p = torch.softmax((x @ route.T).float(), dim=-1).to(x.dtype)
+            z = torch.nn.functional.dropout(x, step["dropout"]) @ A.T
             y = self.linear(x)
-            for i, B in enumerate(self.B):
-                y = y + self.scale * p[..., i : i + 1] * (z @ B.T)
+            for i, head in enumerate(B):
+                y = y + self.scale * p[..., i : i + 1] * (z @ head.T)
             return y
 
     torch.set_num_threads(threads)
@@ -60,14 +65,14 @@ def main(folder, device, threads, steps, recompute):
             for name, weight in model.named_parameters():
                 weight.fill_(1) if weight.dim() == 1 else weight.normal_(0, 0.02)
         values = {}
-        for name, linear in thinker_ilora.hit_modules(model, "all"):
+        for name, linear in thinker_adapter.hit_modules(model, "all"):
             out, inputs = linear.weight.shape
             shapes = [(step["rank"], inputs), *[(out, step["rank"])] * step["heads"],
                       (step["heads"], inputs)]
-            for key, shape in zip(thinker_ilora.published_names(name, step["heads"]), shapes):
+            for key, shape in zip(thinker_adapter.published_names(name, "ilora", step["heads"]), shapes):
                 values[key] = torch.randn(shape, dtype=dtype) * 0.02
-        thinker_ilora.ILoraLinear = AdaptedLinear
-        adapters = thinker_ilora.attach(model, "all", step, values)
+        thinker_adapter.KINDS["ilora"] = AsPublished
+        adapters = thinker_adapter.attach(model, "all", step, values)
         del values
     model.train()
     if recompute:
