@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "model/ops.h"
+#include "model/recompute.h"
 
 namespace crabcast::model {
 namespace {
@@ -137,10 +138,14 @@ at::Tensor encode_audio(const AudioTower& tower, const at::Tensor& features_AMF,
 
   at::Tensor x_TD = convolve(tower, features_AMF, chunks);
   for (const AudioLayer& layer : tower.layers) {
-    x_TD = x_TD + attention(tower.config, layer, layer_norm(layer.self_attn_layer_norm, x_TD),
+    const auto block = [&tower, &layer, lengths, pass](const at::Tensor& in_TD) {
+      const at::Tensor mid_TD =
+          in_TD + attention(tower.config, layer, layer_norm(layer.self_attn_layer_norm, in_TD),
                             lengths, pass);
-    const at::Tensor normed = layer_norm(layer.final_layer_norm, x_TD);
-    x_TD = x_TD + apply(layer.fc2, at::gelu(apply(layer.fc1, normed, pass)), pass);
+      const at::Tensor normed = layer_norm(layer.final_layer_norm, mid_TD);
+      return mid_TD + apply(layer.fc2, at::gelu(apply(layer.fc1, normed, pass)), pass);
+    };
+    x_TD = apply_block(block, x_TD, pass.recompute);
   }
   return apply(tower.proj, layer_norm(tower.ln_post, pool_pairs(x_TD, frames)), pass);
 }

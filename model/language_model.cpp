@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "model/recompute.h"
+
 namespace crabcast::model {
 namespace {
 
@@ -117,11 +119,16 @@ at::Tensor decode(const LanguageModel& model, const at::Tensor& embeds_TD, const
   const double eps = model.config.rms_norm_eps;
   at::Tensor x_TD = embeds_TD;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
-    const DecoderLayer& layer = model.layers[i];
-    x_TD = x_TD + attention(model.config, layer, rms_norm(x_TD, layer.input_layernorm_D, eps),
+    // By value: the backward pass may come when this function is left.
+    const auto block = [&model, &layer = model.layers[i], eps, rotary, lengths, pass, i,
+                        caches](const at::Tensor& in_TD) {
+      const at::Tensor mid_TD =
+          in_TD + attention(model.config, layer, rms_norm(in_TD, layer.input_layernorm_D, eps),
                             rotary, lengths, pass, i, caches);
-    x_TD = x_TD + swiglu(layer.gate_proj, layer.up_proj, layer.down_proj,
-                         rms_norm(x_TD, layer.post_attention_layernorm_D, eps), pass);
+      return mid_TD + swiglu(layer.gate_proj, layer.up_proj, layer.down_proj,
+                             rms_norm(mid_TD, layer.post_attention_layernorm_D, eps), pass);
+    };
+    x_TD = apply_block(block, x_TD, pass.recompute);
   }
   for (std::size_t i = 0; i < caches.size(); ++i) caches[i]->used += lengths[i];
   return x_TD;

@@ -9,7 +9,8 @@
 namespace crabcast::model {
 
 Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane) {
-  return {dropout, combine_key(combine_key(combine_key(seed, name_key("dropout")), step), lane)};
+  return {.dropout = dropout,
+          .key = combine_key(combine_key(combine_key(seed, name_key("dropout")), step), lane)};
 }
 
 Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const std::string& module,

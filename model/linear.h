@@ -11,10 +11,11 @@
 
 namespace crabcast::model {
 
-// What one forward pass wants from the adapters.
+// What one forward pass wants from the layers.
 struct Pass {
-  double dropout = 0;     // 0 outside of training
-  std::uint64_t key = 0;  // of (seed, step, lane)
+  double dropout = 0;                     // of the adapters; 0 outside of training
+  std::uint64_t key = 0;                  // of (seed, step, lane)
+  Recompute recompute = Recompute::none;  // in the backward pass
 };
 
 // Of a training step: masks depend on seed, step, lane and module only.

@@ -124,8 +124,8 @@ double sum_of_squares(const at::Tensor& flat, const std::vector<std::int64_t>& o
   }
   std::vector<at::Tensor> norms;
   for (std::size_t i = 0; i + 1 < offsets.size(); ++i)
-    norms.push_back(at::linalg_vector_norm(
-        flat.narrow(0, offsets[i], offsets[i + 1] - offsets[i]), 2, {}, false, at::kDouble));
+    norms.push_back(at::linalg_vector_norm(flat.narrow(0, offsets[i], offsets[i + 1] - offsets[i]),
+                                           2, {}, false, at::kDouble));
   return at::stack(norms).square_().sum().item<double>();
 }
 
@@ -254,7 +254,8 @@ class LocalSession final : public Session {
   Result<LaneResult> run_lane(const ModelInput& input, std::uint64_t step, std::uint32_t lane) {
     auto packed = pack_input(thinker_.config, input, device_, type_);
     CRABCAST_TRY(packed);
-    const Pass pass = training_pass(options_.model.adapter.dropout, options_.seed, step, lane);
+    Pass pass = training_pass(options_.model.adapter.dropout, options_.seed, step, lane);
+    pass.recompute = options_.recompute;
 
     LaneResult result;
     if (packed->targets.numel() == 0) {  // nothing to learn from: no gradient anywhere

@@ -26,6 +26,7 @@ struct SessionOptions {
   std::uint64_t seed = 1;   // adapter initialization, dropout
   std::uint64_t steps = 1;  // length of the schedule
   Precision precision = Precision::float32;
+  Recompute recompute = Recompute::none;
   std::string device = "cpu";  // "cpu" or "cuda:0"
   int threads = 1;             // LibTorch intra-op threads, fixed for bitwise equality
 };

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "model/recompute.h"
+
 namespace crabcast::model {
 namespace {
 
@@ -127,14 +129,19 @@ at::Tensor encode_vision(const VisionTower& tower, const at::Tensor& pixels_PX,
   Rotary rotary = vision_rotary(config, grids, device);
   rotary = {reorder_blocks(rotary.cos_TF, order, unit), reorder_blocks(rotary.sin_TF, order, unit)};
   for (std::size_t i = 0; i < tower.blocks.size(); ++i) {
-    const VisionBlock& block = tower.blocks[i];
     const auto& full = config.full_attention_blocks;
     const bool whole_frame =
         std::find(full.begin(), full.end(), static_cast<std::int64_t>(i)) != full.end();
-    x_PD = x_PD + attention(config, block, rms_norm(x_PD, block.norm1_D, kNormEps), rotary,
-                            whole_frame ? layout.frame_lengths : layout.window_lengths, pass);
-    x_PD = x_PD + swiglu(block.gate_proj, block.up_proj, block.down_proj,
-                         rms_norm(x_PD, block.norm2_D, kNormEps), pass);
+    const auto block = [&config, &layer = tower.blocks[i], rotary, pass,
+                        lengths = whole_frame ? layout.frame_lengths
+                                              : layout.window_lengths](const at::Tensor& in_PD) {
+      const at::Tensor mid_PD =
+          in_PD +
+          attention(config, layer, rms_norm(in_PD, layer.norm1_D, kNormEps), rotary, lengths, pass);
+      return mid_PD + swiglu(layer.gate_proj, layer.up_proj, layer.down_proj,
+                             rms_norm(mid_PD, layer.norm2_D, kNormEps), pass);
+    };
+    x_PD = apply_block(block, x_PD, pass.recompute);
   }
   const at::Tensor merged = merge_blocks(tower, x_PD, unit, pass);
 

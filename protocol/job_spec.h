@@ -21,6 +21,7 @@ enum class AdapterScope { all, language_model };
 enum class MixturePolicy { task_balanced, proportional };
 enum class ReductionKind { ordered, ring };
 enum class Precision { float32, bfloat16 };
+enum class Recompute { none, layers };
 enum class LearningRateSchedule { cosine, constant };
 enum class NonFinitePolicy { skip, stop };
 
@@ -31,6 +32,7 @@ std::string_view to_string(AdapterScope value);
 std::string_view to_string(MixturePolicy value);
 std::string_view to_string(ReductionKind value);
 std::string_view to_string(Precision value);
+std::string_view to_string(Recompute value);
 std::string_view to_string(LearningRateSchedule value);
 std::string_view to_string(NonFinitePolicy value);
 
@@ -103,6 +105,7 @@ struct TrainSpec {
   std::uint32_t samples_per_lane = 2;
   ReductionKind reduction = ReductionKind::ordered;
   Precision precision = Precision::float32;
+  Recompute recompute = Recompute::none;
   std::uint64_t seed = 1;
   OptimizerSpec optimizer;
   friend bool operator==(const TrainSpec&, const TrainSpec&) = default;

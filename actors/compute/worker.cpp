@@ -111,6 +111,7 @@ Result<std::shared_ptr<WorkerParts>> make_parts(caf::actor_system& system, Membe
   options.optimizer = process.spec.train.optimizer;
   options.seed = process.spec.train.seed;
   options.precision = process.spec.train.precision;
+  options.recompute = process.spec.train.recompute;
   options.device = process.launch.slot().resources().gpus() > 0 ? "cuda:0" : "cpu";
   options.threads = process.threads();
   auto session = model::Session::open(options);
