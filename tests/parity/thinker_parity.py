@@ -20,6 +20,7 @@ PACKAGES = ["transformers==5.24.0", "tokenizers==0.23.3", "sympy", "networkx", "
             "typing_extensions", "filelock", "fsspec", "pillow"]
 # That of PyTorch 2.11. Without its dependencies: PyTorch itself would be fetched again.
 VISION = ["torchvision==0.26.0"]
+VOCABULARY = ["dashscope==2.0.2"]  # Qwen's; only a file of it is read
 SEEDS = range(1, 13)
 
 
@@ -31,11 +32,16 @@ def main(test_parity, build, libtorch, seeds):
     libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
     environment = packages.environment(build / "python", libtorch, libraries=libraries)
     shutil.rmtree(golden, ignore_errors=True)
-    script = pathlib.Path(__file__).with_name("thinker_golden.py")
-    subprocess.run([sys.executable, str(script), str(golden), *map(str, seeds)], env=environment,
-                   check=True)
+    scripts, tokenizer = pathlib.Path(__file__).parent, build / "parity" / "qwen" / "tokenizer.json"
+    packages.install(build / "python", VOCABULARY, wanted=["dashscope"])
+    for script, *arguments in [
+            ("make_tokenizer.py", tokenizer),
+            ("thinker_golden.py", "--tokenizer", tokenizer, golden, *seeds)]:
+        subprocess.run([sys.executable, str(scripts / script), *map(str, arguments)],
+                       env=environment, check=True)
     environment = packages.environment()
     environment["CRABCAST_PARITY_GOLDEN"] = str(golden)
+    environment["CRABCAST_PARITY_TOKENIZER"] = str(tokenizer)
     sys.exit(subprocess.run([test_parity], env=environment).returncode)
 
 
