@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/generate.h"
 #include "apps/cli/verbs.h"
 
 namespace crabcast::apps {
@@ -40,6 +41,7 @@ class CommandLine {
   void add_job_verbs();
   void add_looking_verbs();
   void add_store_verbs();
+  void add_generate_verb();
   void add_compute_verbs();
   void add_machine_verbs();
   Exit usage_error(const std::string& message, const CLI::App& at) const;
@@ -59,6 +61,7 @@ class CommandLine {
   SubmitOptions submit_;
   LogOptions logs_;
   CheckpointOptions checkpoint_;
+  GenerateOptions generate_;
   std::string job_, launch_file_, shell_;
   bool all_ = false, follow_ = false, keep_ = false;
 };
