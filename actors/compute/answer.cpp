@@ -19,16 +19,16 @@ namespace {
 constexpr auto kDecodeDeadline = std::chrono::minutes(10);  // a person can interrupt it
 
 Result<data::Sample> sample_of(const pb::GenerateRequest& request) {
-  data::Sample sample;
-  std::vector<std::string> known;
-  for (const auto& dataset : data::datasets()) {
-    if (dataset.id == request.data_set()) break;
-    known.emplace_back(dataset.id);
-  }
-  if (known.size() == data::datasets().size())
+  const auto all = data::datasets();
+  const data::Dataset* like = data::find_dataset(request.data_set());
+  if (like == nullptr) {
+    std::vector<std::string> ids;
+    for (const auto& dataset : all) ids.emplace_back(dataset.id);
     return fail(Errc::invalid_argument, "there is no data set " + excerpt(request.data_set()) +
-                                            "; there are " + join_names(known));
-  sample.dataset = static_cast<data::DatasetRow>(known.size());
+                                            "; there are " + join_names(ids));
+  }
+  data::Sample sample;
+  sample.dataset = static_cast<data::DatasetRow>(like - all.data());
   sample.frame_index = static_cast<int>(request.frame_index());
   sample.video = request.video();
   sample.image = request.image();
@@ -94,6 +94,7 @@ Result<Answer> answer(const pb::GenerateRequest& request,
   CRABCAST_TRY(precision);
   auto session = open_session(request, *adapter, *precision);
   if (!session) return fail(session.error());
+  if (*adapter) (*adapter)->tensors.clear();  // the session has copies
   const TimePoint loaded = Clock::now();
 
   Answer answer;

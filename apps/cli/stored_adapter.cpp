@@ -109,6 +109,7 @@ bool is_stored_adapter(const std::string& name) {
   if (name.starts_with(kJob)) return true;
   const auto is_job_folder = [](const fs::path& folder) {
     std::error_code ignored;
+    if (folder.empty()) return false;
     return fs::exists(folder / "CURRENT", ignored) ||
            fs::exists(folder / "store" / "CURRENT", ignored);
   };

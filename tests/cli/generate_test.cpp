@@ -213,6 +213,14 @@ TEST_F(GenerateTest, APictureAndASoundAreSeenAndHeard) {
   EXPECT_EQ(tokens({"--system", ""}), none - static_cast<int>(data::kSystemText.size()));
 }
 
+TEST_F(GenerateTest, TextsAndPathsNeedNotBeUtf8) {
+  const fs::path odd = folder_ / "t\xF6ne.wav";
+  fs::copy_file(sound(), odd);
+  const json answer = run_json({"generate", "--base", "nano", "--prompt", "na\xEFve?", "--audio",
+                                odd, "--max-new-tokens", "1", "--threads", "1"});
+  EXPECT_EQ(answer.at("new_tokens"), 1);
+}
+
 TEST_F(GenerateTest, AStopTextEndsTheAnswer) {
   const std::string all = ask({"--base", "nano"}).at("text");
   ASSERT_FALSE(all.empty());
