@@ -10,7 +10,6 @@
 #include "data/decode.h"
 #include "data/log_mel.h"
 #include "data/patches.h"
-#include "data/prompt.h"
 
 namespace crabcast::data {
 namespace {
@@ -21,24 +20,43 @@ at::Tensor one(double value, at::ScalarType type) {
   return at::full({1}, value, type);
 }
 
-Result<std::vector<at::Tensor>> read_frames(const Sample& sample, const Dataset& table,
-                                            int image_size, const DecodeOptions& options) {
+Result<std::vector<at::Tensor>> read_frames(const std::filesystem::path& video, int count, int size,
+                                            const DecodeOptions& options) {
+  auto frames =
+      decode_video(video, count, options, [&](at::Tensor rgb) { return resize_square(rgb, size); });
+  if (!frames) return fail(frames.error());
   std::vector<at::Tensor> resized;
-  if (!sample.video.empty()) {
-    const auto resize = [&](at::Tensor rgb) { return resize_square(rgb, image_size); };
-    auto frames = decode_video(sample.video, table.frames, options, resize);
-    if (!frames) return fail(frames.error());
-    for (auto& frame : *frames) resized.push_back(std::move(frame.rgb));
-  } else if (!sample.image.empty()) {
-    auto picture = decode_image(sample.image, options);
-    if (!picture) return fail(picture.error());
-    resized.push_back(resize_square(*picture, image_size));
-  }
+  for (auto& frame : *frames) resized.push_back(std::move(frame.rgb));
   return resized;
 }
 
+// Vision media in the order of the prompt.
+class Vision {
+ public:
+  explicit Vision(const model::MediaShape& media) : media_(media) {}
+
+  // Returns its tokens. A picture is one frame that lasts 0 seconds.
+  std::int64_t add(const std::vector<at::Tensor>& frames, double seconds_per_grid) {
+    auto patches = make_patches(frames, media_);
+    pixels_.push_back(std::move(patches.pixel_values));
+    grids_.push_back(std::move(patches.grid_thw));
+    seconds_.push_back(one(seconds_per_grid, at::kFloat));
+    return media_.vision_tokens(static_cast<int>(frames.size()));
+  }
+  void move_to(Processed& out) const {
+    if (pixels_.empty()) return;
+    out.pixel_values = at::cat(pixels_);
+    out.grid_thw = at::cat(grids_);
+    out.seconds_per_grid = at::cat(seconds_);
+  }
+
+ private:
+  const model::MediaShape& media_;
+  std::vector<at::Tensor> pixels_, grids_, seconds_;
+};
+
 Result<Processed> process(const Sample& sample, const model::BaseFrontEnd& front_end,
-                          const DecodeOptions& options) {
+                          std::string_view system, const DecodeOptions& options) {
   const Dataset& table = datasets()[sample.dataset];
   const auto& media = front_end.media;
   const auto& tokenizer = *front_end.tokenizer;
@@ -46,16 +64,18 @@ Result<Processed> process(const Sample& sample, const model::BaseFrontEnd& front
   out.sample = sample;
   MediaTokens tokens;
 
-  auto frames = read_frames(sample, table, media.image_size, options);
-  if (!frames) return fail(frames.error());
-  if (!frames->empty()) {
-    auto patches = make_patches(*frames, media);
-    out.pixel_values = std::move(patches.pixel_values);
-    out.grid_thw = std::move(patches.grid_thw);
-    const bool video = !sample.video.empty();
-    out.seconds_per_grid = one(video ? media.seconds_per_grid : 0, at::kFloat);
-    (video ? tokens.video : tokens.image) = media.vision_tokens(static_cast<int>(frames->size()));
+  Vision vision(media);
+  if (!sample.video.empty()) {
+    auto frames = read_frames(sample.video, table.frames, media.image_size, options);
+    if (!frames) return fail(frames.error());
+    tokens.video = vision.add(*frames, media.seconds_per_grid);
   }
+  if (!sample.image.empty()) {
+    auto picture = decode_image(sample.image, options);
+    if (!picture) return fail(picture.error());
+    tokens.image = vision.add({resize_square(*picture, media.image_size)}, 0);
+  }
+  vision.move_to(out);
   if (!sample.audio.empty()) {
     const AudioRequest request{table.audio, table.audio_parts, sample.frame_index};
     auto sound = decode_audio(sample.audio, request, options);
@@ -65,7 +85,7 @@ Result<Processed> process(const Sample& sample, const model::BaseFrontEnd& front
     out.audio_lengths = one(static_cast<double>(length), at::kLong);
     tokens.audio = model::MediaShape::audio_tokens(length);
   }
-  out.prompt = prompt_tokens(tokenizer, sample.question, tokens);
+  out.prompt = prompt_tokens(tokenizer, sample.question, tokens, system);
   if (!sample.target.empty()) out.answer = answer_tokens(tokenizer, sample.target);
   return out;
 }
@@ -100,15 +120,17 @@ at::Tensor joined_audio(const std::vector<Processed>& samples, std::int64_t bins
 }  // namespace
 
 Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
-                                 Duration deadline) {
+                                 Duration deadline, std::string_view system) {
   DecodeOptions options;
   options.deadline = Clock::now() + deadline;
   try {
-    return process(sample, front_end, options);
+    return process(sample, front_end, system, options);
   } catch (const std::bad_alloc&) {
     return fail(Errc::resource_exhausted, "out of memory while a sample was decoded");
   } catch (const std::exception& error) {  // LibTorch
-    const auto& file = sample.video.empty() ? sample.image : sample.video;
+    const auto& file = !sample.video.empty()   ? sample.video
+                       : !sample.image.empty() ? sample.image
+                                               : sample.audio;
     return fail(Errc::data_error, file.string() + ": decode: " + error.what());
   }
 }

@@ -4,10 +4,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/corpus.h"
+#include "data/prompt.h"
 #include "model/tokenizer.h"
 #include "protocol/clock.h"
 #include "protocol/error.h"
@@ -27,13 +28,13 @@ struct Processed {
   at::Tensor audio_lengths;            // int64 [A]
 };
 
-// Decodes what the sample's data set asks for and nothing else. data_error with the file, the stage
-// (open, demux, decode, audio) and the reason; timeout when the deadline passed. Masks are not
-// read: scoring does that (data/answers.h). Thread-safe. FFmpeg runs in the caller's thread;
+// Decodes the sample's media as its data set asks, and nothing else. data_error with the file, the
+// stage (open, demux, decode, audio) and the reason; timeout when the deadline passed. Masks are
+// not read: scoring does that (data/answers.h). Thread-safe. FFmpeg runs in the caller's thread;
 // LibTorch's operations take as many threads as the process allows them: a process that decodes
-// several samples at once calls at::set_num_threads(1).
+// several samples at once calls at::set_num_threads(1). `system` is the text of the system turn.
 Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
-                                 Duration deadline);
+                                 Duration deadline, std::string_view system = kSystemText);
 
 // The tensors of model::ModelInput, by the same names, right padded.
 struct Batch {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <span>
+#include <utility>
 
 namespace crabcast::data {
 namespace {
@@ -58,30 +59,37 @@ const Wordings& wordings(const Dataset& dataset) {
   return kCaption;
 }
 
+// Builds a sequence of tokens. Text between two special tokens is encoded as a whole, wherever its
+// pieces come from: a tokenizer may join letters across pieces.
 class Turns {
  public:
   explicit Turns(const model::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   Turns& text(std::string_view text) {
-    const auto ids = tokenizer_.encode(text);
-    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+    text_ += text;
     return *this;
   }
-  Turns& token(TokenId id) {
-    tokens_.push_back(id);
+  Turns& token(TokenId id, std::int64_t count = 1) {
+    encode();
+    tokens_.insert(tokens_.end(), static_cast<std::size_t>(count), id);
     return *this;
   }
   Turns& medium(TokenId begin, TokenId placeholder, std::int64_t count, TokenId end) {
-    if (count <= 0) return *this;
-    tokens_.push_back(begin);
-    tokens_.insert(tokens_.end(), static_cast<std::size_t>(count), placeholder);
-    tokens_.push_back(end);
-    return *this;
+    return count <= 0 ? *this : token(begin).token(placeholder, count).token(end);
   }
-  std::vector<TokenId> take() { return std::move(tokens_); }
+  std::vector<TokenId> take() {
+    encode();
+    return std::move(tokens_);
+  }
 
  private:
+  void encode() {
+    const auto ids = tokenizer_.encode(std::exchange(text_, {}));
+    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  }
+
   const model::Tokenizer& tokenizer_;
+  std::string text_;
   std::vector<TokenId> tokens_;
 };
 
@@ -97,10 +105,10 @@ std::string instruction(const Dataset& dataset, DatasetRow row, std::uint64_t in
 }
 
 std::vector<TokenId> prompt_tokens(const model::Tokenizer& tokenizer, std::string_view question,
-                                   const MediaTokens& media) {
+                                   const MediaTokens& media, std::string_view system) {
   const auto& special = tokenizer.special();
   Turns turns(tokenizer);
-  turns.token(special.im_start).text("system\n").text(kSystemText).token(special.im_end).text("\n");
+  turns.token(special.im_start).text("system\n").text(system).token(special.im_end).text("\n");
   turns.token(special.im_start).text("user\n");
   turns.medium(special.vision_begin, special.video, media.video, special.vision_end);
   turns.medium(special.vision_begin, special.image, media.image, special.vision_end);

@@ -5,9 +5,9 @@
 //   <|im_start|>assistant\nTARGET<|im_end|>
 //
 // VISION is <|vision_bos|><|VIDEO|>...<|vision_eos|> or <|vision_bos|><|IMAGE|>...<|vision_eos|>,
-// AUDIO is <|audio_bos|><|AUDIO|>...<|audio_eos|>; each medium has as many placeholders as its
-// tower makes tokens. System text and questions are short: to the byte tokenizer every letter is a
-// token.
+// or both in this order, AUDIO is <|audio_bos|><|AUDIO|>...<|audio_eos|>; each medium has as many
+// placeholders as its tower makes tokens. Special tokens that are spelt out in a text stay text.
+// System text and questions are short: to the byte tokenizer every letter is a token.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ struct MediaTokens {
 // System and user turn and "<|im_start|>assistant". The newline after it is the first token that is
 // trained, as Crab+ does it: so it belongs to the answer.
 std::vector<model::TokenId> prompt_tokens(const model::Tokenizer& tokenizer,
-                                          std::string_view question, const MediaTokens& media);
+                                          std::string_view question, const MediaTokens& media,
+                                          std::string_view system = kSystemText);
 // "\nTARGET<|im_end|>"
 std::vector<model::TokenId> answer_tokens(const model::Tokenizer& tokenizer,
                                           std::string_view target);

@@ -9,15 +9,16 @@
 
 namespace crabcast::model {
 
-AdapterSet::AdapterSet(const Base& base, const AdapterSpec& spec, std::uint64_t seed,
-                       at::Device device)
-    : parameters_(trained_parameters(base.config, spec)),
+AdapterSet::AdapterSet(const Base& base, const std::optional<AdapterSpec>& spec,
+                       std::uint64_t seed, at::Device device)
+    : parameters_(spec ? trained_parameters(base.config, *spec) : std::vector<Parameter>()),
       offsets_(parameter_offsets(parameters_)),
       values_(at::zeros({offsets_.back()}, at::kFloat)) {
-  if (has_factors(spec.kind)) draw_factors(seed);
+  if (!spec) return;
+  if (has_factors(spec->kind)) draw_factors(seed);
   values_ = values_.to(device);
-  if (has_factors(spec.kind))
-    make_modules(base.config, spec);
+  if (has_factors(spec->kind))
+    make_modules(base.config, *spec);
   else
     take_weights(base);
 }

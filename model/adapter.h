@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,8 +33,10 @@ struct FlatGradient {
 class AdapterSet {
  public:
   // A and the router Kaiming-uniform with a = sqrt(5), B zero; each a function of (seed, name)
-  // only. Of kind full, a copy of the base's tensors, which are float32.
-  AdapterSet(const Base& base, const AdapterSpec& spec, std::uint64_t seed, at::Device device);
+  // only. Of kind full, a copy of the base's tensors, which are float32. Without a spec it is empty:
+  // nothing is trained.
+  AdapterSet(const Base& base, const std::optional<AdapterSpec>& spec, std::uint64_t seed,
+             at::Device device);
   AdapterSet(const AdapterSet&) = delete;  // layers and autograd point into it
   AdapterSet& operator=(const AdapterSet&) = delete;
 

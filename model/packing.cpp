@@ -55,27 +55,6 @@ Status check_shapes(const ThinkerConfig& config, const ModelInput& in) {
   return {};
 }
 
-// Tokens of each sample; the mask must be true, then false.
-Result<std::vector<std::int64_t>> sample_lengths(const at::Tensor& mask_BL) {
-  std::vector<std::int64_t> lengths;
-  const at::Tensor mask = mask_BL.contiguous();
-  const bool* data = mask.const_data_ptr<bool>();
-  const std::int64_t width = mask.size(1);
-  for (std::int64_t b = 0; b < mask.size(0); ++b, data += width) {
-    std::int64_t length = 0;
-    while (length < width && data[length]) ++length;
-    for (std::int64_t i = length; i < width; ++i)
-      if (data[i])
-        return fail(Errc::invalid_argument,
-                    "sample " + std::to_string(b) + " of the batch is not padded on the right");
-    if (length == 0)
-      return fail(Errc::invalid_argument,
-                  "sample " + std::to_string(b) + " of the batch has no token");
-    lengths.push_back(length);
-  }
-  return lengths;
-}
-
 Result<std::vector<GridThw>> read_grids(const VisionConfig& config, const ModelInput& input) {
   std::vector<GridThw> grids;
   std::int64_t patches = 0;
@@ -124,21 +103,23 @@ struct TokenRows {
 };
 
 Result<TokenRows> read_tokens(const ThinkerConfig& config, const ModelInput& input,
-                              const std::vector<std::int64_t>& lengths, const at::Tensor& pos_3BL) {
+                              const Positions& places) {
   TokenRows rows;
   const at::Tensor ids_BL = input.input_ids.contiguous();
   const at::Tensor labels_BL = input.labels.defined() ? input.labels.contiguous() : at::Tensor();
   const std::int64_t batch = ids_BL.size(0), width = ids_BL.size(1);
-  const auto* positions = pos_3BL.const_data_ptr<std::int64_t>();
+  const auto* positions = places.ids_3BL.const_data_ptr<std::int64_t>();
   for (std::int64_t b = 0; b < batch; ++b) {
-    const auto* ids = ids_BL.const_data_ptr<std::int64_t>() + b * width;
+    const TokenRun run = places.tokens[static_cast<std::size_t>(b)];
+    const std::int64_t begin = b * width + run.begin;
+    const auto* ids = ids_BL.const_data_ptr<std::int64_t>() + begin;
     const auto* labels =
-        labels_BL.defined() ? labels_BL.const_data_ptr<std::int64_t>() + b * width : nullptr;
+        labels_BL.defined() ? labels_BL.const_data_ptr<std::int64_t>() + begin : nullptr;
     const auto in_vocabulary = [&](std::int64_t id) {
       return id >= 0 && id < config.text.vocab_size;
     };
     rows.target_counts.push_back(0);
-    for (std::int64_t i = 0; i < lengths[static_cast<std::size_t>(b)]; ++i) {
+    for (std::int64_t i = 0; i < run.length; ++i) {
       const auto row = static_cast<std::int64_t>(rows.ids.size());
       const bool trained = labels != nullptr && labels[i] != kNotTrained;
       if (!in_vocabulary(ids[i]) || (trained && !in_vocabulary(labels[i])))
@@ -149,7 +130,7 @@ Result<TokenRows> read_tokens(const ThinkerConfig& config, const ModelInput& inp
                         "; ids end at " + std::to_string(config.text.vocab_size - 1));
       rows.ids.push_back(ids[i]);
       for (std::int64_t axis = 0; axis < 3; ++axis)
-        rows.positions[axis].push_back(positions[(axis * batch + b) * width + i]);
+        rows.positions[axis].push_back(positions[axis * batch * width + begin + i]);
       if (ids[i] == config.special.image || ids[i] == config.special.video)
         rows.vision.push_back(row);
       if (ids[i] == config.special.audio) rows.audio.push_back(row);
@@ -168,15 +149,13 @@ Result<TokenRows> read_tokens(const ThinkerConfig& config, const ModelInput& inp
 Result<PackedInput> pack_input(const ThinkerConfig& config, const ModelInput& input,
                                at::Device device, at::ScalarType type) {
   CRABCAST_TRY(check_shapes(config, input));
-  auto lengths = sample_lengths(input.attention_mask);
-  CRABCAST_TRY(lengths);
   auto grids = read_grids(config.vision, input);
   CRABCAST_TRY(grids);
   auto frames = read_audio_frames(input);
   CRABCAST_TRY(frames);
   auto positions = multimodal_positions(config, input);
   CRABCAST_TRY(positions);
-  auto rows = read_tokens(config, input, *lengths, positions->ids_3BL);
+  auto rows = read_tokens(config, input, *positions);
   CRABCAST_TRY(rows);
 
   const auto tensor = [&](const std::vector<std::int64_t>& values) {
@@ -188,7 +167,7 @@ Result<PackedInput> pack_input(const ThinkerConfig& config, const ModelInput& in
     return media.clone(at::MemoryFormat::Contiguous).to(device, type);
   };
   PackedInput packed;
-  packed.lengths = std::move(*lengths);
+  for (const TokenRun& run : positions->tokens) packed.lengths.push_back(run.length);
   packed.next_position = std::move(positions->next);
   packed.ids_T = tensor(rows->ids);
   packed.position_ids_3T = at::stack(

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 namespace crabcast::model {
 namespace {
@@ -129,12 +131,29 @@ class Walker {
   std::size_t medium_ = 0, clip_ = 0;
 };
 
+Result<std::vector<TokenRun>> token_runs(const at::Tensor& mask_BL) {
+  std::vector<TokenRun> runs;
+  const at::Tensor mask = mask_BL.contiguous();
+  const std::int64_t width = mask.size(1);
+  for (std::int64_t b = 0; b < mask.size(0); ++b) {
+    const bool* row = mask.const_data_ptr<bool>() + b * width;
+    const bool* first = std::find(row, row + width, true);
+    const bool* last = std::find(first, row + width, false);
+    const std::string sample = "sample " + std::to_string(b) + " of the batch";
+    if (first == last) return fail(Errc::invalid_argument, sample + " has no token");
+    if (std::find(last, row + width, true) != row + width)
+      return fail(Errc::invalid_argument, sample + " has padding between its tokens");
+    runs.push_back({first - row, last - first});
+  }
+  return runs;
+}
+
 }  // namespace
 
 Result<Positions> multimodal_positions(const ThinkerConfig& config, const ModelInput& input) {
   const std::int64_t batch = input.input_ids.size(0), width = input.input_ids.size(1);
-  const at::Tensor lengths_B = input.attention_mask.sum(1);
-  const auto* lengths = lengths_B.const_data_ptr<std::int64_t>();
+  auto runs = token_runs(input.attention_mask);
+  CRABCAST_TRY(runs);
   const at::Tensor ids_BL = input.input_ids.contiguous();
   const auto* ids = ids_BL.const_data_ptr<std::int64_t>();
 
@@ -143,12 +162,16 @@ Result<Positions> multimodal_positions(const ThinkerConfig& config, const ModelI
   auto* out = positions.ids_3BL.mutable_data_ptr<std::int64_t>();
   Walker walker(config, input);
   for (std::int64_t b = 0; b < batch; ++b) {
-    const auto axis = [&](std::int64_t a) { return out + (a * batch + b) * width; };
-    auto next = walker.walk({ids + b * width, lengths[b], axis(0), axis(1), axis(2)});
+    const auto [begin, length] = (*runs)[static_cast<std::size_t>(b)];
+    const auto axis = [&, first = begin](std::int64_t a) {
+      return out + (a * batch + b) * width + first;
+    };
+    auto next = walker.walk({ids + b * width + begin, length, axis(0), axis(1), axis(2)});
     if (!next) return fail(next.error().within("sample " + std::to_string(b) + " of the batch"));
     positions.next.push_back(*next);
   }
   CRABCAST_TRY(walker.finish());
+  positions.tokens = std::move(*runs);
   return positions;
 }
 

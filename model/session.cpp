@@ -139,7 +139,9 @@ class LocalSession final : public Session {
         base_hash_(std::move(base.hash)),
         device_(device),
         type_(type),
-        adapters_(base, options.model.adapter, options.seed, device),
+        adapters_(base,
+                  options.with_adapter ? std::optional(options.model.adapter) : std::nullopt,
+                  options.seed, device),
         thinker_(make_thinker(base.config, adapters_.weights(base), &adapters_)),
         optimizer_(options.optimizer, adapters_.offsets(), adapters_.values().options()) {}
 
@@ -222,18 +224,13 @@ class LocalSession final : public Session {
                    [&] { return import_state(tensors, adapter_only, adapters_, optimizer_); });
   }
 
-  Result<std::vector<std::vector<TokenId>>> generate(const ModelInput& input,
-                                                     const GenerationOptions& options) override {
+  Result<std::vector<Generated>> generate(const ModelInput& prompts,
+                                          const GenerationOptions& options) override {
     use_threads();
-    return guarded("generation", kWhenFull, [&]() -> Result<std::vector<std::vector<TokenId>>> {
-      if (options.max_new_tokens < 1)
-        return fail(Errc::invalid_argument, "max_new_tokens is " +
-                                                std::to_string(options.max_new_tokens) +
-                                                "; it must be at least 1");
-      const at::NoGradGuard no_grad;
-      auto packed = pack_input(thinker_.config, input, device_, type_);
+    return guarded("generation", kWhenFull, [&]() -> Result<std::vector<Generated>> {
+      auto packed = pack_input(thinker_.config, prompts, device_, type_);
       CRABCAST_TRY(packed);
-      return generate_greedily(thinker_, *packed, options.max_new_tokens);
+      return model::generate(thinker_, *packed, options);
     });
   }
 

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "model/generation.h"
 #include "model/input.h"
 #include "model/named_tensor.h"
-#include "model/tokenizer.h"
 #include "protocol/error.h"
 #include "protocol/job_spec.h"
 
@@ -29,6 +29,7 @@ struct SessionOptions {
   Recompute recompute = Recompute::none;
   std::string device = "cpu";  // "cpu" or "cuda:0"
   int threads = 1;             // LibTorch intra-op threads, fixed for bitwise equality
+  bool with_adapter = true;    // false: the base alone, which can only generate and be evaluated
 };
 
 struct Base;
@@ -46,10 +47,6 @@ struct LaneResult {
   at::Tensor gradient;
   std::vector<bool> touched;        // for each parameter tensor: had a gradient
   double forward_seconds = 0, backward_seconds = 0;
-};
-
-struct GenerationOptions {
-  int max_new_tokens = 128;
 };
 
 class Session {
@@ -96,10 +93,9 @@ class Session {
   // evaluators.
   virtual Status load_state(const std::vector<NamedTensor>& tensors, bool adapter_only) = 0;
 
-  // Greedy; returns the new ids of each sample, without the end token. Inputs are prompts, right
-  // padded.
-  virtual Result<std::vector<std::vector<TokenId>>> generate(const ModelInput& input,
-                                                             const GenerationOptions& options) = 0;
+  // An answer for each sample of a batch of prompts. Errors as those of model::generate.
+  virtual Result<std::vector<Generated>> generate(const ModelInput& prompts,
+                                                  const GenerationOptions& options) = 0;
   [[nodiscard]] virtual const BaseFrontEnd& front_end() const = 0;
 };
 

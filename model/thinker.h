@@ -1,10 +1,7 @@
-// The thinker: both towers and the text model, the loss over the answer, greedy decoding.
+// The thinker: both towers and the text model, the loss over the answer.
 #pragma once
 
 #include <ATen/core/Tensor.h>
-
-#include <cstdint>
-#include <vector>
 
 #include "model/audio_tower.h"
 #include "model/config.h"
@@ -38,11 +35,5 @@ at::Tensor logits(const Thinker& thinker, const at::Tensor& hidden_ND);
 
 // Cross-entropy of each trained token in float32, in the order of input.targets. There must be one.
 at::Tensor token_losses(const Thinker& thinker, const PackedInput& input, const Pass& pass);
-
-// Greedy decoding, at most `max_new_tokens` for each sample, up to and without im_end.
-// Keeps keys and values of all tokens. No gradients.
-std::vector<std::vector<TokenId>> generate_greedily(const Thinker& thinker,
-                                                    const PackedInput& input,
-                                                    std::int64_t max_new_tokens);
 
 }  // namespace crabcast::model

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "actors/compute/model_input.h"
 #include "data/answers.h"
-#include "data/batch.h"
 
 namespace crabcast::actors {
 namespace {
@@ -45,12 +45,6 @@ std::vector<pb::SampleRef> choose(const data::Corpus& corpus, Task task, std::si
   return chosen;
 }
 
-model::ModelInput to_input(const data::Batch& batch) {
-  return {batch.input_ids,      batch.attention_mask, {},
-          batch.pixel_values,   batch.grid_thw,       batch.seconds_per_grid,
-          batch.audio_features, batch.audio_lengths};
-}
-
 struct TaskRun {
   pb::TaskScore score;
   std::vector<pb::Prediction> examples;
@@ -65,11 +59,10 @@ struct TaskRun {
 Status score_batch(model::Session& session, const std::vector<data::Processed>& samples,
                    TaskRun& run) {
   const auto& front_end = session.front_end();
-  const auto batch = data::make_batch(samples, front_end, data::BatchUse::generate);
-  auto answers = session.generate(to_input(batch), {});
+  auto answers = session.generate(prompt_input(samples, front_end), {});
   if (!answers) return fail(answers.error());
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    const auto text = front_end.tokenizer->decode((*answers)[i]);
+    const auto text = front_end.tokenizer->decode((*answers)[i].ids);
     auto score = data::score_answer(samples[i].sample, text);
     if (!score) {
       run.pass_over(score.error());

@@ -112,6 +112,7 @@ CommandLine::CommandLine()
   add_job_verbs();
   add_looking_verbs();
   add_store_verbs();
+  add_generate_verb();
   add_compute_verbs();
   add_adapter_verbs();
   add_cluster_verbs();
@@ -265,6 +266,19 @@ void CommandLine::add_store_verbs() {
              ckpt_verify)
       ->add_option("--id", checkpoint_.id, "Only this checkpoint")
       ->type_name("N");
+}
+
+void CommandLine::add_generate_verb() {
+  auto* generate =
+      verb(app_, "generate", "Ask a model about a video, a picture, a sound or nothing of these",
+           "  crabcast generate --adapter job:quickstart-1 --video clip.mp4 --audio clip.mp4 "
+           "--prompt 'What happens?'\n"
+           "  crabcast generate --base /models/Qwen2.5-Omni-7B --image crab.jpg "
+           "--prompt 'Describe it.'",
+           [this] { return apps::generate(common_, generate_); });
+  takes_generate_options(*generate, generate_);
+  takes_json(generate);
+  takes_state(generate);
 }
 
 // crabcast-compute carries these out and reads their command line. Options here are for completion.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/generate.h"
 #include "apps/cli/verbs.h"
 
 namespace crabcast::apps {
@@ -40,6 +41,7 @@ class CommandLine {
   void add_job_verbs();
   void add_looking_verbs();
   void add_store_verbs();
+  void add_generate_verb();
   void add_compute_verbs();
   void add_adapter_verbs();
   void add_machine_verbs();
@@ -61,6 +63,7 @@ class CommandLine {
   LogOptions logs_;
   CheckpointOptions checkpoint_;
   AdapterExportOptions adapter_export_;
+  GenerateOptions generate_;
   std::string job_, launch_file_, shell_;
   bool all_ = false, follow_ = false, keep_ = false;
 };

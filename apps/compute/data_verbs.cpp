@@ -8,17 +8,12 @@
 #include <memory>
 #include <thread>
 
-#include "apps/cli/exit_codes.h"
+#include "apps/compute/verb_output.h"
 #include "data/inspect.h"
 #include "data/synth.h"
 
 namespace crabcast::apps {
 namespace {
-
-Exit complain(const Error& error) {
-  std::cerr << "crabcast: " << error.message << "\n";
-  return exit_of(error.code);
-}
 
 struct SynthOptions {
   std::string out;
@@ -37,14 +32,14 @@ Exit synth(const SynthOptions& options) {
     if (done.done == done.total) std::fputc('\n', stderr);
   };
   auto made = data::synthesize(options.corpus, options.out, options.threads, progress);
-  if (!made) return complain(made.error());
+  if (!made) return complain(made.error(), false);
   if (!options.quiet) std::cout << "the corpus is in " << options.out << "\n";
   return Exit::ok;
 }
 
 Exit inspect(const std::string& folder, bool json) {
   auto report = data::inspect_corpus(folder);
-  if (!report) return complain(report.error());
+  if (!report) return complain(report.error(), false);
   std::cout << (json ? report->json() : report->text()) << "\n";
   return report->clean() ? Exit::ok : Exit::failed;
 }
@@ -57,8 +52,9 @@ void add_data_verbs(CLI::App& app, int& code) {
 
   auto synth_options = std::make_shared<SynthOptions>();
   auto* synth_verb = data->add_subcommand(
-      "synth", "Render a synthetic corpus in AV-UIE v2 layout\n"
-               "Example: crabcast data synth --out /tmp/corpus --seed 7 --samples-per-dataset 64");
+      "synth",
+      "Render a synthetic corpus in AV-UIE v2 layout\n"
+      "Example: crabcast data synth --out /tmp/corpus --seed 7 --samples-per-dataset 64");
   synth_verb->add_option("--out", synth_options->out, "Folder to make")->required();
   synth_verb->add_option("--seed", synth_options->corpus.seed, "Same seed, same corpus")
       ->capture_default_str();
@@ -76,8 +72,9 @@ void add_data_verbs(CLI::App& app, int& code) {
   auto folder = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   auto* inspect_verb = data->add_subcommand(
-      "inspect", "Count an AV-UIE v2 folder's samples and name what is missing or broken\n"
-                 "Example: crabcast data inspect /data/AVUIE_2");
+      "inspect",
+      "Count an AV-UIE v2 folder's samples and name what is missing or broken\n"
+      "Example: crabcast data inspect /data/AVUIE_2");
   inspect_verb->add_option("folder", *folder, "The corpus")->required();
   inspect_verb->add_flag("--json", *json, "Print JSON");
   inspect_verb->callback(

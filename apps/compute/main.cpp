@@ -12,6 +12,7 @@
 #include "apps/compute/adapter_verbs.h"
 #include "apps/compute/base_verbs.h"
 #include "apps/compute/data_verbs.h"
+#include "apps/compute/generate_verb.h"
 #include "protocol/ids.h"
 
 namespace {
@@ -66,6 +67,10 @@ int main(int argc, char** argv) {
   auto* role = app.add_subcommand("role", "A member process of a job; started by an agent");
   role->add_option("launch", launch, "Launch file")->required();
   role->callback([&] { code = run_role(launch); });
+  std::string request;
+  auto* generate = app.add_subcommand("generate", "Answers a request of crabcast generate");
+  generate->add_option("request", request, "pb::GenerateRequest")->required();
+  generate->callback([&] { code = static_cast<int>(crabcast::apps::generate(request)); });
   crabcast::apps::add_data_verbs(app, code);
   crabcast::apps::add_base_verbs(app, code);
   crabcast::apps::add_adapter_verbs(app, code);

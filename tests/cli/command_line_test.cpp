@@ -26,6 +26,7 @@ const std::vector<std::vector<std::string>> kVerbs = {
     {"ckpt", "verify"},
     {"controller"},
     {"agent"},
+    {"generate"},
     {"data"},
     {"base"},
     {"adapter"},

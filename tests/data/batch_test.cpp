@@ -2,6 +2,7 @@
 
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include "data/decode.h"
@@ -95,6 +96,22 @@ TEST_F(BatchTest, APictureSampleTakesItsSecondOfSound) {
   EXPECT_EQ(std::count(out.prompt.begin(), out.prompt.end(), special.image), 16);
   EXPECT_EQ(std::count(out.prompt.begin(), out.prompt.end(), special.video), 0);
   EXPECT_EQ(std::count(out.prompt.begin(), out.prompt.end(), special.audio), 25);
+}
+
+TEST_F(BatchTest, AVideoAndAPictureMayStandInOnePrompt) {
+  const auto front = front_end();
+  auto both = sample("ks", "x");
+  both.image = *media_ / "picture.jpg";
+  const auto out = must(both);
+  const auto video = must(sample("ks", "x"));
+  EXPECT_TRUE(at::equal(out.grid_thw.select(1, 0), at::tensor({5, 1}, at::kLong)));
+  EXPECT_TRUE(at::equal(out.seconds_per_grid, at::tensor({2.0F, 0.0F})));
+  const auto rows = video.pixel_values.size(0);
+  EXPECT_EQ(out.pixel_values.size(0), rows + rows / 5);
+  EXPECT_TRUE(at::equal(out.pixel_values.narrow(0, 0, rows), video.pixel_values));
+  const auto& special = front.tokenizer->special();
+  EXPECT_EQ(std::count(out.prompt.begin(), out.prompt.end(), special.image), 16);
+  EXPECT_EQ(std::count(out.prompt.begin(), out.prompt.end(), special.video), 80);
 }
 
 TEST_F(BatchTest, TheSameSampleGivesTheSameBits) {

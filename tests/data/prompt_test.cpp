@@ -47,6 +47,16 @@ TEST(Prompt, IsTheChatTemplate) {
             "<|im_start|>assistant");
 }
 
+TEST(Prompt, HasAVideoBeforeAPictureAndTheSystemTextThatIsGiven) {
+  const auto tokenizer = model::make_byte_tokenizer();
+  EXPECT_EQ(spelled(*tokenizer, prompt_tokens(*tokenizer, "Both?",
+                                              {.video = 1, .image = 2, .audio = 1}, "Be brief.")),
+            "<|im_start|>system\nBe brief.<|im_end|>\n"
+            "<|im_start|>user\n<|vision_bos|><V><|vision_eos|><|vision_bos|><I><I><|vision_eos|>"
+            "<|audio_bos|><A><|audio_eos|>Both?<|im_end|>\n"
+            "<|im_start|>assistant");
+}
+
 TEST(Prompt, TheAnswerStartsWithTheNewlineAndEndsItsTurn) {
   const auto tokenizer = model::make_byte_tokenizer();
   EXPECT_EQ(spelled(*tokenizer, answer_tokens(*tokenizer, "two")), "\ntwo<|im_end|>");

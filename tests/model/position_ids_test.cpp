@@ -125,5 +125,25 @@ TEST(Positions, PlaceholdersAndMediaMustMatch) {
   EXPECT_FALSE(wrong_count.has_value());
 }
 
+TEST(Positions, PaddingMayStandOnEitherSide) {
+  const Ids row = {'a', kS.vision_begin, kS.image, kS.image, kS.vision_end, 'b'};
+  const Media media{.grids = {1, 2, 4}, .seconds = {0}};
+  const auto right = multimodal_positions(nano(), make_input({row, Ids(9, 'x')}, media));
+  ASSERT_TRUE(right.has_value()) << right.error().message;
+  for (const std::int64_t left : {1, 3}) {
+    ModelInput moved = make_input({row, Ids(9, 'x')}, media);
+    moved.input_ids[0] = moved.input_ids[0].roll(left);
+    moved.attention_mask[0] = moved.attention_mask[0].roll(left);
+    const auto positions = multimodal_positions(nano(), moved);
+    ASSERT_TRUE(positions.has_value()) << positions.error().message;
+    EXPECT_EQ(positions->tokens[0].begin, left);
+    EXPECT_EQ(positions->tokens[0].length, 6);
+    EXPECT_EQ(positions->next, right->next);
+    EXPECT_TRUE(
+        at::equal(positions->ids_3BL.select(1, 0), right->ids_3BL.select(1, 0).roll(left, 1)));
+    EXPECT_TRUE(at::equal(positions->ids_3BL.select(1, 1), right->ids_3BL.select(1, 1)));
+  }
+}
+
 }  // namespace
 }  // namespace crabcast::model

@@ -452,8 +452,10 @@ TEST(Input, MistakesAreErrorsThatNameTheTensor) {
   EXPECT_THAT(refused([](auto& i) { i.input_ids = i.input_ids.to(at::kInt); }), HasSubstr("Int"));
   EXPECT_THAT(refused([](auto& i) { i.attention_mask = i.attention_mask.narrow(1, 0, 5); }),
               HasSubstr("attention_mask"));
-  EXPECT_THAT(refused([](auto& i) { i.attention_mask = i.attention_mask.flip(1).contiguous(); }),
-              HasSubstr("padded on the right"));
+  EXPECT_THAT(refused([](auto& i) { i.attention_mask[0][2] = false; }),
+              HasSubstr("sample 0 of the batch has padding between its tokens"));
+  EXPECT_THAT(refused([](auto& i) { i.attention_mask[0].fill_(false); }),
+              HasSubstr("sample 0 of the batch has no token"));
   EXPECT_THAT(refused([](auto& i) { i.input_ids[0][0] = 272; }), HasSubstr("272"));
   EXPECT_THAT(refused([](auto& i) { i.labels[0].fill_(-7); }), HasSubstr("label -7"));
   EXPECT_THAT(

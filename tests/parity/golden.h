@@ -45,6 +45,14 @@ inline TensorFile read_tensors(const std::filesystem::path& path) {
   return out;
 }
 
+// Relative L2 of the difference.
+inline double relative(const at::Tensor& ours, const at::Tensor& theirs) {
+  const at::Tensor exact = theirs.to(at::kDouble);
+  const double scale = exact.norm().item<double>();
+  const double difference = (ours.to(at::kDouble) - exact).norm().item<double>();
+  return difference == 0 ? 0 : difference / scale;
+}
+
 // Folders below tests/parity/golden, or below $CRABCAST_PARITY_GOLDEN.
 inline std::vector<std::string> golden_folders() {
   const char* given = std::getenv("CRABCAST_PARITY_GOLDEN");
@@ -62,8 +70,9 @@ inline std::vector<std::string> golden_folders() {
 }
 
 struct Golden {
-  explicit Golden(const std::filesystem::path& folder)
-      : base(open_base(folder.string(), at::kCPU, at::kFloat)),
+  explicit Golden(const std::filesystem::path& folder, at::ScalarType type = at::kFloat)
+      : folder(folder),
+        base(open_base(folder.string(), at::kCPU, type)),
         adapter(read_tensors(folder / "adapter.safetensors")) {
     if (!base) throw std::runtime_error(base.error().message);
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -74,6 +83,12 @@ struct Golden {
     }
   }
 
+  // What else was written of a batch.
+  [[nodiscard]] TensorFile more(const std::string& kind, const std::string& batch) const {
+    return read_tensors(folder / kind / (batch + ".safetensors"));
+  }
+
+  std::filesystem::path folder;
   Result<Base> base;
   TensorFile adapter;
   std::map<std::string, TensorFile> batches;

@@ -6,8 +6,10 @@
 Makes FOLDER/seed_N for each seed: a base (config.json and safetensors), adapter.safetensors (I-LoRA
 without dropout), adapter_KIND.safetensors (every kind, with dropout), finetune_weights.bin and peft/
 (the same I-LoRA as Crab+ has it in a file, and a LoRA as peft does), BATCH.safetensors for each batch,
-and media.safetensors of random sound, pictures and videos. Eager attention, float32, on a CPU. Needs
-what thinker_parity.py installs.
+and media.safetensors of random sound, pictures and videos; below it generation/BATCH.safetensors (the
+batch padded on the left, and greedy answers), generation/sampling.safetensors,
+bfloat16/BATCH.safetensors, and chat.json. Eager attention, float32 but for the last but one, on a CPU.
+Needs what thinker_parity.py installs.
 """
 
 import argparse
@@ -22,7 +24,10 @@ torch = packages.load_torch()
 from safetensors.torch import save_file
 
 import adapter_files
+import chat_golden
 import dropout_mask
+import generation_golden
+import half_golden
 import media_golden
 import thinker_adapter
 import thinker_base
@@ -43,8 +48,8 @@ def kinds_of_batches(rng, small):
     return {**alone, "mixed": mixed}
 
 
-def positions(model, batch):
-    arguments = batch.arguments()
+def positions(model, batch, left=False):
+    arguments = batch.arguments(left)
     frames = arguments.get("feature_attention_mask")
     return model.model.get_rope_index(
         arguments["input_ids"], arguments.get("image_grid_thw"), arguments.get("video_grid_thw"),
@@ -99,19 +104,6 @@ def check_left_padding(model, batch):
         assert (right - left).norm() <= 1e-5 * right.norm(), "transformers: left padding matters"
 
 
-def generate(model, batch):
-    """Greedy answers without the end token, filled up with -1."""
-    prompts = batch.prompts()
-    end = batch.config["eos_token_id"]
-    ids = model.generate(**prompts.arguments(left=True), do_sample=False, num_beams=1,
-                         max_new_tokens=NEW_TOKENS, eos_token_id=end,
-                         pad_token_id=batch.config["pad_token_id"])[:, prompts.width :]
-    ended = (ids == end).cumsum(1) > 0
-    answers = torch.full((len(ids), NEW_TOKENS), -1)
-    answers[:, : ids.shape[1]] = ids.masked_fill(ended, -1)
-    return answers
-
-
 def batch_golden(models, batch):
     golden = {**batch.model_input(), "prompt_mask": batch.prompt_mask()}
     golden["position_ids"] = positions(models["all"][0], batch)
@@ -120,7 +112,7 @@ def batch_golden(models, batch):
             for tower, output in towers(model, batch).items():
                 golden[f"{scope}/{tower}"] = output
             check_left_padding(model, batch)
-            golden[f"{scope}/generated"] = generate(model, batch)
+            golden[f"{scope}/generated"] = generation_golden.greedy(model, batch, NEW_TOKENS)
         for parameter in parameters.values():
             parameter.grad = None
         hidden, logits, losses = token_losses(model, batch)
@@ -134,6 +126,28 @@ def batch_golden(models, batch):
             if parameter.grad is not None:
                 golden[f"{scope}/gradient/{name}"] = parameter.grad.clone()
     return golden
+
+
+def generation_goldens(models, batches, rng, small):
+    for name, batch in batches.items():
+        yield name, {
+            **generation_golden.left_padding(positions(models["all"][0], batch, left=True), batch),
+            **generation_golden.answers(models, batch, rng)}
+    yield "sampling", generation_golden.sampling(rng, small)
+
+
+def half_goldens(config, base, batches, spec, values):
+    """Logits of all tokens in float32, and the squared distance of those in bfloat16."""
+    for name, batch in batches.items():
+        batch = half_golden.round_media(batch)
+        golden = {}
+        for scope in [None, "all"]:
+            with torch.no_grad():
+                exact, half = (forward(model, batch)[1] for model in half_golden.make_models(
+                    config, base, scope, spec, values))
+            golden |= {f"{scope or 'base'}/logits": exact,
+                       f"{scope or 'base'}/squared_error": (half.double() - exact).square().sum()}
+        yield name, golden
 
 
 def random_optimizer(rng):
@@ -175,6 +189,7 @@ def train_kind(kind, base, config, spec, values, optimizer, batches, dropout):
 
 def save(file, tensors, metadata=None):
     kept = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    file.parent.mkdir(exist_ok=True)
     save_file(kept, str(file), {name: str(value) for name, value in (metadata or {}).items()})
 
 
@@ -187,7 +202,7 @@ def start(seed, small):
     return rng, config, base, batches
 
 
-def write(folder, seed, small):
+def write(folder, seed, small, tokenizer):
     rng, config, base, batches = start(seed, small)
     spec, optimizer = thinker_adapter.random_spec(rng), random_optimizer(rng)
     values = thinker_adapter.random_values(base, spec, rng)
@@ -201,6 +216,13 @@ def write(folder, seed, small):
         models[scope] = model, thinker_adapter.attach(model, scope, spec, values)
     for name, batch in batches.items():
         save(folder / f"{name}.safetensors", batch_golden(models, batch))
+    # Random numbers of their own: what is above stays as it is when these change.
+    own = random.Random(f"generation {seed}")
+    for name, golden in generation_goldens(models, batches, own, small):
+        save(folder / "generation" / f"{name}.safetensors", golden)
+    for name, golden in half_goldens(config, base, batches, spec, values):
+        save(folder / "bfloat16" / f"{name}.safetensors", golden)
+    chat_golden.write(folder / "chat.json", tokenizer, own, rounds=1 if small else 3)
     adapter = {f"initial/{name}": tensor for name, tensor in values.items()}
     for scope, (model, parameters) in models.items():
         trained = train(model, parameters, optimizer, [batches[name] for name in steps])
@@ -223,12 +245,14 @@ def write(folder, seed, small):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--small", action="store_true")
+    arguments.add_argument("--tokenizer", type=pathlib.Path, default=pathlib.Path(__file__).parents[1]
+                           / "model" / "bpe" / "tokenizer.json")
     arguments.add_argument("folder", type=pathlib.Path)
     arguments.add_argument("seeds", type=int, nargs="+")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     for seed in given.seeds:
-        write(given.folder / f"seed_{seed}", seed, given.small)
+        write(given.folder / f"seed_{seed}", seed, given.small, given.tokenizer)
 
 
 if __name__ == "__main__":

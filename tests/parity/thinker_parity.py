@@ -21,6 +21,7 @@ PACKAGES = ["transformers==5.24.0", "tokenizers==0.23.3", "sympy", "networkx", "
 # torchvision is that of PyTorch 2.11. Without their dependencies: PyTorch itself would be fetched again.
 VISION = ["torchvision==0.26.0"]
 PEFT = ["peft==0.21.2", "accelerate==1.15.0", "psutil==7.2.2"]
+VOCABULARY = ["dashscope==2.0.2"]  # Qwen's; only a file of it is read
 SEEDS = range(1, 13)
 
 
@@ -29,6 +30,7 @@ def install(build):
                      dependencies=True)
     packages.install(build / "python", VISION, wanted=["torchvision"])
     packages.install(build / "python", PEFT, wanted=["peft", "accelerate", "psutil"])
+    packages.install(build / "python", VOCABULARY, wanted=["dashscope"])
 
 
 def main(test_parity, build, libtorch, seeds):
@@ -37,17 +39,20 @@ def main(test_parity, build, libtorch, seeds):
     libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
     environment = packages.environment(build / "python", libtorch, libraries=libraries)
     shutil.rmtree(golden, ignore_errors=True)
-    script = pathlib.Path(__file__).with_name("thinker_golden.py")
-    subprocess.run([sys.executable, str(script), str(golden), *map(str, seeds)], env=environment,
-                   check=True)
+    scripts, tokenizer = pathlib.Path(__file__).parent, build / "parity" / "qwen" / "tokenizer.json"
+    for script, *arguments in [
+            ("make_tokenizer.py", tokenizer),
+            ("thinker_golden.py", "--tokenizer", tokenizer, golden, *seeds)]:
+        subprocess.run([sys.executable, str(scripts / script), *map(str, arguments)],
+                       env=environment, check=True)
     exported = build / "parity" / "exported"
     shutil.rmtree(exported, ignore_errors=True)
     ours = packages.environment()
     ours["CRABCAST_PARITY_GOLDEN"], ours["CRABCAST_PARITY_EXPORT"] = str(golden), str(exported)
+    ours["CRABCAST_PARITY_TOKENIZER"] = str(tokenizer)
     subprocess.run([test_parity], env=ours, check=True)
-    check = pathlib.Path(__file__).with_name("peft_check.py")
-    subprocess.run([sys.executable, str(check), str(exported), *map(str, seeds)], env=environment,
-                   check=True)
+    subprocess.run([sys.executable, str(scripts / "peft_check.py"), str(exported), *map(str, seeds)],
+                   env=environment, check=True)
 
 
 if __name__ == "__main__":
