@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "actors/compute/tensor_frames.h"
+#include "model/adapter_file.h"
+#include "model/adapter_import.h"
 #include "model/disk_file.h"
 
 namespace crabcast::actors {
@@ -29,14 +31,24 @@ Result<AdapterWeights> read_stored(const pb::StoredAdapter& adapter) {
   return weights;
 }
 
+Result<AdapterWeights> read_file(const std::string& path, std::optional<double> alpha) {
+  auto file = model::open_adapter(path);
+  if (!file) return fail(file.error());
+  auto spec = model::complete_spec(*file, {.alpha = alpha});
+  if (!spec) return fail(spec.error());
+  AdapterWeights weights{path, std::move(*spec), std::nullopt, std::move(file->base_hash), {}};
+  for (auto& [name, value] : file->tensors)
+    weights.tensors.push_back({"adapter/" + name, std::move(value)});
+  return weights;
+}
+
 }  // namespace
 
 Result<std::optional<AdapterWeights>> read_adapter(const pb::GenerateRequest& request) {
   if (request.has_adapter()) return read_stored(request.adapter());
   if (request.adapter_path().empty()) return std::nullopt;
-  return fail(Errc::unsupported, "--adapter: " + request.adapter_path() +
-                                     " is no store of a job; name a job's checkpoint with "
-                                     "job:JOB or job:JOB@CHECKPOINT");
+  return read_file(request.adapter_path(),
+                   request.has_alpha() ? std::optional(request.alpha()) : std::nullopt);
 }
 
 }  // namespace crabcast::actors

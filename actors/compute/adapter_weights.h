@@ -20,8 +20,8 @@ struct AdapterWeights {
   std::vector<model::NamedTensor> tensors;  // adapter/NAME, as Session::load_state takes them
 };
 
-// Nothing when the request names no adapter. unsupported: a kind of file that cannot be read;
-// corrupt: the tensors' bytes are not all there.
+// Nothing when the request names no adapter. corrupt: a checkpoint's bytes are not all there; for a
+// file or folder as open_adapter and complete_spec say it.
 Result<std::optional<AdapterWeights>> read_adapter(const pb::GenerateRequest& request);
 
 }  // namespace crabcast::actors

@@ -77,6 +77,7 @@ Result<pb::GenerateRequest> make_request(const Common& common, const GenerateOpt
     *request.mutable_adapter() = std::move(*adapter);
   } else {
     request.set_adapter_path(options.adapter);
+    if (options.alpha) request.set_alpha(*options.alpha);
   }
   auto base = find_base(common, options, request);
   if (!base) return fail(base.error());
@@ -118,8 +119,11 @@ void takes_generate_options(CLI::App& verb, GenerateOptions& options) {
                   "A shipped base, an imported one, or a folder; of a job's adapter: the job's")
       ->type_name("BASE");
   verb.add_option("--adapter", options.adapter,
-                  "job:JOB or a job's folder, with @CHECKPOINT behind it or else its newest")
+                  "job:JOB or a job's folder, with @CHECKPOINT behind it or else its newest; or "
+                  "weights in a file or folder, as crabcast adapter inspect reads them")
       ->type_name("ADAPTER");
+  verb.add_option("--alpha", options.alpha, "Of an adapter whose file does not say it")
+      ->type_name("A");
   verb.add_option("--prompt", options.prompt, "The question; - reads stdin")
       ->required()
       ->type_name("TEXT");

@@ -24,6 +24,7 @@ struct GenerateOptions {
   std::uint32_t max_new_tokens = 128;
   double temperature = 0;
   std::optional<double> top_p;
+  std::optional<double> alpha;  // of an adapter in a file that does not say it
   std::uint64_t seed = 1;
   std::vector<std::string> stop;
   std::string device = "cpu";

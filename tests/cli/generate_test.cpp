@@ -99,7 +99,7 @@ class GenerateTest : public CliTest {
     auto writer = must(store.begin_checkpoint(CheckpointId{id}));
     for (std::uint32_t i = 0; i * kChunk < stream.size(); ++i) {
       const std::string chunk = stream.substr(i * kChunk, kChunk);
-      *manifest.add_chunks() = storage::make_chunk_entry(i, storage::as_span(chunk));
+      *manifest.add_chunks() = make_chunk_entry(i, storage::as_span(chunk));
       must(writer->put_chunk(manifest.chunks(static_cast<int>(i)), storage::as_span(chunk)));
     }
     must(writer->commit(manifest));
