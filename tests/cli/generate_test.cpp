@@ -197,7 +197,26 @@ TEST_F(GenerateTest, AWrongAdapterIsRefused) {
   save(*store, 2, session->base_hash(), state);
   EXPECT_THAT(refusal({"--adapter", "job:tiny-1"}, 1), HasSubstr("lora_route"));
 
-  EXPECT_THAT(refusal({"--base", "nano", "--adapter", sound()}, 3), HasSubstr("tone.wav"));
+  EXPECT_THAT(refusal({"--base", "nano", "--adapter", sound()}, 1), HasSubstr("tone.wav"));
+}
+
+TEST_F(GenerateTest, AnAdapterInAFileIsThatOfItsCheckpoint) {
+  const auto session = open_session(true);
+  auto store = open_store("tiny-1");
+  must(store->put_value("spec", small_spec("tiny"), storage::Sync::yes));
+  auto state = lively_state(*session, 1);
+  // As a worker saves it: the adapter first.
+  std::stable_partition(state.begin(), state.end(),
+                        [](const auto& one) { return one.name.starts_with("adapter/"); });
+  save(*store, 1, session->base_hash(), state);
+  const std::string text = expected(*session, {.max_new_tokens = 12});
+  const std::string file = folder_ / "adapter.safetensors";
+  const auto exported =
+      run({"adapter", "export", "--job", "tiny-1", "--format", "crab", "--out", file});
+  ASSERT_EQ(exported.code, 0) << exported.err;
+  const json answer = ask({"--base", "nano", "--adapter", file});
+  EXPECT_EQ(answer.at("text"), text);
+  EXPECT_EQ(answer.at("adapter"), file);
 }
 
 TEST_F(GenerateTest, APictureAndASoundAreSeenAndHeard) {
