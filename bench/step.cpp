@@ -238,7 +238,7 @@ crabcast::model::Base random_base(const ThinkerConfig& config, at::Device device
   return base;
 }
 
-Measured measure_ours(const Case& c, int threads) {
+Measured measure_ours(const Case& c, int threads, crabcast::Recompute recompute) {
   crabcast::model::SessionOptions options;
   options.model.base = c.name;
   options.model.adapter.rank = c.rank;
@@ -249,6 +249,7 @@ Measured measure_ours(const Case& c, int threads) {
   options.precision =
       c.device == "cpu" ? crabcast::Precision::float32 : crabcast::Precision::bfloat16;
   options.threads = threads;
+  options.recompute = recompute;
   const bool on_gpu = c.device != "cpu";
   const auto session =
       must(Session::open(options, random_base(c.config, at::Device(c.device)), {}));
@@ -342,28 +343,36 @@ double floating_point_operations(const Case& c) {
   return sum;
 }
 
+constexpr const char* kBeyond = "MiB beyond the weights";
+
+void add(Measured& all, const Measured& round) {
+  all.seconds.insert(all.seconds.end(), round.seconds.begin(), round.seconds.end());
+  all.peak_mib = std::max(all.peak_mib, round.peak_mib);
+}
+
 void run(const Case& c, int threads) {
-  std::vector<double> ours, reference;
-  double our_peak = 0, reference_peak = 0;
+  using crabcast::Recompute;
+  Measured ours, again, reference;
   for (int round = 0; round < c.rounds; ++round) {
-    const Measured a = measure_ours(c, threads);
+    add(ours, measure_ours(c, threads, Recompute::none));
+    add(again, measure_ours(c, threads, Recompute::layers));
     free_cached_memory();
-    const Measured b = measure_reference(c, threads);
-    ours.insert(ours.end(), a.seconds.begin(), a.seconds.end());
-    reference.insert(reference.end(), b.seconds.begin(), b.seconds.end());
-    our_peak = std::max(our_peak, a.peak_mib);
-    reference_peak = std::max(reference_peak, b.peak_mib);
+    add(reference, measure_reference(c, threads));
   }
   const std::string name = "step_" + c.name;
-  print_figure(name, median(ours) * 1e3, median(reference) * 1e3, "ms", Better::less);
-  print_figure(name + "_peak", our_peak, reference_peak, "MiB beyond the weights", Better::less);
+  const double time = median(ours.seconds), time_again = median(again.seconds),
+               time_reference = median(reference.seconds);
+  print_figure(name, time * 1e3, time_reference * 1e3, "ms", Better::less);
+  print_figure(name + "_peak", ours.peak_mib, reference.peak_mib, kBeyond, Better::less);
+  // Ours against ours: what recomputing costs and saves.
+  print_figure(name + "_recompute", time_again * 1e3, time * 1e3, "ms", Better::less);
+  print_figure(name + "_recompute_peak", again.peak_mib, ours.peak_mib, kBeyond, Better::less);
   if (c.device == "cpu") return;
   constexpr double kTokensOfAStep = kSamples * kTokens;
-  print_figure(name + "_tokens", kTokensOfAStep / median(ours), kTokensOfAStep / median(reference),
-               "tokens/s", Better::more);
-  const double work = floating_point_operations(c) / 1e12;
-  print_figure(name + "_throughput", work / median(ours), work / median(reference), "TFLOP/s",
+  print_figure(name + "_tokens", kTokensOfAStep / time, kTokensOfAStep / time_reference, "tokens/s",
                Better::more);
+  const double work = floating_point_operations(c) / 1e12;
+  print_figure(name + "_throughput", work / time, work / time_reference, "TFLOP/s", Better::more);
 }
 
 }  // namespace
