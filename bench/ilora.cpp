@@ -12,12 +12,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <functional>
@@ -26,6 +23,7 @@
 #include <vector>
 
 #include "bench/figure.h"
+#include "tests/support/counting_allocator.h"
 
 #ifdef CRABCAST_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -37,44 +35,11 @@ namespace {
 using crabcast::bench::Better;
 using crabcast::bench::print_figure;
 using crabcast::model::ILora;
+using crabcast::test::CountedMemory;
 
 constexpr double kDropout = 0.1, kMiB = 1 << 20;
 
-// ---- Memory
-// --------------------------------------------------------------------------------------
-
-std::atomic<std::int64_t> held{0}, peak{0};
-
-// LibTorch's own allocator, counted.
-class CountingAllocator final : public c10::Allocator {
- public:
-  explicit CountingAllocator(c10::Allocator& real) : real_(real) {}
-  c10::DataPtr allocate(std::size_t size) override {
-    struct Counted {
-      c10::DataPtr data;
-      std::int64_t size;
-    };
-    auto* counted = new Counted{real_.allocate(size), static_cast<std::int64_t>(size)};
-    const std::int64_t now = held += counted->size;
-    if (now > peak) peak = now;
-    return {counted->data.get(), counted,
-            [](void* context) {
-              auto* block = static_cast<Counted*>(context);
-              held -= block->size;
-              delete block;
-            },
-            at::kCPU};
-  }
-  void copy_data(void* to, const void* from, std::size_t count) const override {
-    default_copy_data(to, from, count);
-  }
-
- private:
-  c10::Allocator& real_;
-};
-
-// ---- What is measured
-// ----------------------------------------------------------------------------
+// ---- What is measured ---------------------------------------------------------------------------
 
 struct Shape {
   const char* name;
@@ -172,10 +137,9 @@ double peak_mib(Layer layer, const Problem& p) {
     return static_cast<double>(after.peak - before.current) / kMiB;
   }
 #endif
-  const std::int64_t before = held;
-  peak = before;
+  const std::int64_t before = CountedMemory::reset_peak();
   forward_and_backward(layer, p);
-  return static_cast<double>(peak - before) / kMiB;
+  return static_cast<double>(CountedMemory::peak() - before) / kMiB;
 }
 
 double median(std::vector<double> values) {
@@ -211,8 +175,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "bench ilora: this build or machine has no CUDA device\n");
     return 1;
   }
-  CountingAllocator counting(*c10::GetCPUAllocator());
-  c10::SetCPUAllocator(&counting, /*priority=*/100);
+  const CountedMemory counted;
   at::set_num_threads(static_cast<int>(std::thread::hardware_concurrency()));
   measure({"3584_to_3584", 1024, 3584, 3584, 128, 3}, device.is_cuda() ? 50 : 5, device);
   measure({"3584_to_18944", 1024, 3584, 18944, 128, 3}, device.is_cuda() ? 50 : 3, device);

@@ -9,8 +9,8 @@
 
 namespace crabcast::model {
 
-AdapterSet::AdapterSet(const Base& base, const std::optional<AdapterSpec>& spec,
-                       std::uint64_t seed, at::Device device)
+AdapterSet::AdapterSet(const Base& base, const std::optional<AdapterSpec>& spec, std::uint64_t seed,
+                       at::Device device)
     : parameters_(spec ? trained_parameters(base.config, *spec) : std::vector<Parameter>()),
       offsets_(parameter_offsets(parameters_)),
       values_(at::zeros({offsets_.back()}, at::kFloat)) {

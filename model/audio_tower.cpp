@@ -137,6 +137,9 @@ at::Tensor encode_audio(const AudioTower& tower, const at::Tensor& features_AMF,
   if (chunks.empty()) return at::empty({0, tower.config.output_dim}, features_AMF.options());
 
   at::Tensor x_TD = convolve(tower, features_AMF, chunks);
+  // A frozen tower has no backward pass.
+  const Recompute recompute =
+      is_trained(tower.layers.front().q_proj) ? pass.recompute : Recompute::none;
   for (const AudioLayer& layer : tower.layers) {
     const auto block = [&tower, &layer, lengths, pass](const at::Tensor& in_TD) {
       const at::Tensor mid_TD =
@@ -145,7 +148,7 @@ at::Tensor encode_audio(const AudioTower& tower, const at::Tensor& features_AMF,
       const at::Tensor normed = layer_norm(layer.final_layer_norm, mid_TD);
       return mid_TD + apply(layer.fc2, at::gelu(apply(layer.fc1, normed, pass)), pass);
     };
-    x_TD = apply_block(block, x_TD, pass.recompute);
+    x_TD = apply_block(block, x_TD, recompute);
   }
   return apply(tower.proj, layer_norm(tower.ln_post, pool_pairs(x_TD, frames)), pass);
 }

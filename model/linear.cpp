@@ -22,6 +22,10 @@ Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const s
   return layer;
 }
 
+bool is_trained(const Linear& layer) {
+  return layer.adapter != nullptr || layer.weight_OI.requires_grad();
+}
+
 at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass) {
   const auto& [weight_OI, bias_O, adapter] = layer;
   if (adapter == nullptr) return at::linear(x_TI, weight_OI, bias_O);

@@ -34,6 +34,9 @@ enum class Bias { yes, no };
 Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const std::string& module,
                    Bias bias);
 
+// Whether a training step changes the layer or its adapter.
+bool is_trained(const Linear& layer);
+
 // x_TI -> y_TO
 at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass);
 

@@ -13,11 +13,12 @@ namespace crabcast::model {
 using Block = std::function<at::Tensor(const at::Tensor&)>;
 
 // block(x), and where `recompute` says so, of all that block computes only x is
-// kept; the backward pass calls block again, with gradients enabled. Gradients of parameters that block uses are added to their grad() as by any
-// backward pass, so the whole must be differentiated by backward(), not by grad().
+// kept; the backward pass calls block again, with gradients enabled. Gradients of parameters that
+// block uses are added to their grad() as by any backward pass, so the whole must be differentiated
+// by backward(), not by grad().
 //
-// block must give the same bits each time, and what it refers to must live until the backward pass
-// is over. Without gradients: block(x), no more.
+// block must use something that requires a gradient, give the same bits each time, and what it
+// refers to must live until the backward pass is over. Without gradients: block(x), no more.
 at::Tensor apply_block(const Block& block, const at::Tensor& x, Recompute recompute);
 
 }  // namespace crabcast::model

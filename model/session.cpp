@@ -139,8 +139,7 @@ class LocalSession final : public Session {
         base_hash_(std::move(base.hash)),
         device_(device),
         type_(type),
-        adapters_(base,
-                  options.with_adapter ? std::optional(options.model.adapter) : std::nullopt,
+        adapters_(base, options.with_adapter ? std::optional(options.model.adapter) : std::nullopt,
                   options.seed, device),
         thinker_(make_thinker(base.config, adapters_.weights(base), &adapters_)),
         optimizer_(options.optimizer, adapters_.offsets(), adapters_.values().options()) {}

@@ -128,6 +128,9 @@ at::Tensor encode_vision(const VisionTower& tower, const at::Tensor& pixels_PX,
       reorder_blocks(at::linear(pixels_PX, tower.patch_embed.flatten(1)), order, unit);
   Rotary rotary = vision_rotary(config, grids, device);
   rotary = {reorder_blocks(rotary.cos_TF, order, unit), reorder_blocks(rotary.sin_TF, order, unit)};
+  // A frozen tower has no backward pass.
+  const Recompute recompute =
+      is_trained(tower.blocks.front().gate_proj) ? pass.recompute : Recompute::none;
   for (std::size_t i = 0; i < tower.blocks.size(); ++i) {
     const auto& full = config.full_attention_blocks;
     const bool whole_frame =
@@ -141,7 +144,7 @@ at::Tensor encode_vision(const VisionTower& tower, const at::Tensor& pixels_PX,
       return mid_PD + swiglu(layer.gate_proj, layer.up_proj, layer.down_proj,
                              rms_norm(mid_PD, layer.norm2_D, kNormEps), pass);
     };
-    x_PD = apply_block(block, x_PD, pass.recompute);
+    x_PD = apply_block(block, x_PD, recompute);
   }
   const at::Tensor merged = merge_blocks(tower, x_PD, unit, pass);
 

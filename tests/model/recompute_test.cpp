@@ -66,12 +66,18 @@ TEST(Recompute, AWholeStepHasTheSameBits) {
                                              .frames = 3,
                                              .mel_frames = 61},
                                             {.prompt = "where?", .answer = "[1,2,3,4]"}});
-  for (const AdapterKind kind : {AdapterKind::ilora, AdapterKind::crab_v1, AdapterKind::full}) {
+  const std::pair<AdapterKind, AdapterScope> cases[] = {
+      {AdapterKind::ilora, AdapterScope::all},
+      {AdapterKind::ilora, AdapterScope::language_model},
+      {AdapterKind::crab_v1, AdapterScope::all},
+      {AdapterKind::full, AdapterScope::all}};
+  for (const auto& [kind, scope] : cases) {
     std::vector<LaneResult> results;
     for (const Recompute recompute : {Recompute::none, Recompute::layers}) {
       SessionOptions options;
       options.model.base = "nano";
       options.model.adapter.kind = kind;
+      options.model.adapter.scope = scope;
       options.recompute = recompute;
       auto session = Session::open(options);
       ASSERT_TRUE(session.has_value()) << session.error().message;
