@@ -283,6 +283,13 @@ void CommandLine::add_generate_verb() {
 
 // crabcast-compute carries these out and reads their command line. Options here are for completion.
 void CommandLine::add_compute_verbs() {
+  auto* plan = app_.add_subcommand("plan", "Memory of a job's workers, and whether they fit");
+  plan->group("Verbs")->add_option("file")->type_name("FILE");
+  for (const char* option : {"--text-tokens", "--answer-tokens", "--device-memory"})
+    plan->add_option(option);
+  takes_json(plan);
+  takes_state(plan);
+
   auto* data = verb(app_, "data", "Make and look at corpora",
                     "  crabcast data synth --help\n  crabcast data inspect --help", {});
   data->add_subcommand("synth", "Render a synthetic corpus in AV-UIE layout")->group("Verbs");
@@ -369,16 +376,15 @@ void CommandLine::add_machine_verbs() {
 namespace {
 
 // crabcast-compute has its own options; the state folder goes along in its environment.
-Exit hand_on_verb(const std::string& group, const std::string& verb,
-                  const std::vector<std::string>& arguments, std::size_t from) {
+Exit hand_on_verb(std::vector<std::string> verb, const std::vector<std::string>& arguments,
+                  std::size_t from) {
   for (std::size_t i = 0; i + 1 < from; ++i) {
     const std::string& word = arguments[i];
     if (word == "--state") ::setenv("CRABCAST_STATE", arguments[i + 1].c_str(), 1);
     if (word.starts_with("--state=")) ::setenv("CRABCAST_STATE", word.substr(8).c_str(), 1);
   }
-  std::vector<std::string> all = {group, verb};
-  all.insert(all.end(), arguments.begin() + static_cast<std::ptrdiff_t>(from), arguments.end());
-  return hand_on(all);
+  verb.insert(verb.end(), arguments.begin() + static_cast<std::ptrdiff_t>(from), arguments.end());
+  return hand_on(verb);
 }
 
 }  // namespace
@@ -426,10 +432,11 @@ Exit CommandLine::run(const std::vector<std::string>& arguments) {
       text += " (" + join_names(verbs) + ")";
     return usage_error(text, *words.at);
   }
+  if (words.at->get_name() == "plan") return hand_on_verb({"plan"}, arguments, words.next);
   const std::string group = words.at->get_parent() ? words.at->get_parent()->get_name() : "";
   const bool exports = group == "adapter" && words.at->get_name() == "export";
   if (group == "data" || group == "base" || (group == "adapter" && !exports))
-    return hand_on_verb(group, words.at->get_name(), arguments, words.next);
+    return hand_on_verb({group, words.at->get_name()}, arguments, words.next);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app_.parse(reversed);

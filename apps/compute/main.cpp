@@ -13,6 +13,7 @@
 #include "apps/compute/base_verbs.h"
 #include "apps/compute/data_verbs.h"
 #include "apps/compute/generate_verb.h"
+#include "apps/compute/plan_verb.h"
 #include "protocol/ids.h"
 
 namespace {
@@ -56,7 +57,8 @@ int run_role(const std::string& launch_file) {
 
 int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("crabcast"));
-  CLI::App app{"The compute half of Crabcast; call crabcast instead", "crabcast-compute"};
+  // Help speaks of the program that people call.
+  CLI::App app{"The compute half of Crabcast; call crabcast instead", "crabcast"};
   app.require_subcommand(1);
   int code = 0;
   app.add_subcommand("version", "Print the version")->callback([] {
@@ -74,6 +76,7 @@ int main(int argc, char** argv) {
   crabcast::apps::add_data_verbs(app, code);
   crabcast::apps::add_base_verbs(app, code);
   crabcast::apps::add_adapter_verbs(app, code);
+  crabcast::apps::add_plan_verb(app, code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

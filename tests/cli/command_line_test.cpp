@@ -13,6 +13,7 @@ class CommandLineTest : public CliTest {};
 const std::vector<std::vector<std::string>> kVerbs = {
     {"run"},
     {"validate"},
+    {"plan"},
     {"submit"},
     {"ps"},
     {"status"},
