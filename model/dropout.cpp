@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
 
 #include <bit>
 #include <cmath>
@@ -31,20 +32,33 @@ T masked(T value, bool keep) {
 }
 
 // One 64-bit draw decides four neighbouring elements, 16 bits each.
+constexpr std::int64_t kPerDraw = 4;
+constexpr std::int64_t kDrawsForThread = 1 << 14;  // what is worth a thread
+
+// The draws from `begin` to `end`.
 template <class T>
-void drop_on_host(const T* x, T* out, std::int64_t count, std::uint64_t key, DropRule rule) {
-  constexpr int kPerDraw = 4;
+void drop_on_host(const T* x, T* out, std::int64_t begin, std::int64_t end, std::uint64_t key,
+                  DropRule rule) {
   const T scale = static_cast<T>(rule.keep_scale);
   const std::uint32_t threshold = rule.threshold;
-  const std::int64_t whole = count / kPerDraw;
-  for (std::int64_t draw = 0; draw < whole; ++draw, x += kPerDraw, out += kPerDraw) {
+  x += begin * kPerDraw;
+  out += begin * kPerDraw;
+  for (std::int64_t draw = begin; draw < end; ++draw, x += kPerDraw, out += kPerDraw) {
     const std::uint64_t bits = random_bits(key, static_cast<std::uint64_t>(draw));
     for (int i = 0; i < kPerDraw; ++i)
       out[i] = masked(static_cast<T>(x[i] * scale), ((bits >> (16 * i)) & 0xFFFF) >= threshold);
   }
+}
+
+// What a last draw decides, if it is not of four elements.
+template <class T>
+void drop_rest(const T* x, T* out, std::int64_t count, std::uint64_t key, DropRule rule) {
+  const T scale = static_cast<T>(rule.keep_scale);
+  const std::int64_t whole = count / kPerDraw;
   const std::uint64_t bits = random_bits(key, static_cast<std::uint64_t>(whole));
-  for (std::int64_t i = 0; i < count % kPerDraw; ++i)
-    out[i] = masked(static_cast<T>(x[i] * scale), ((bits >> (16 * i)) & 0xFFFF) >= threshold);
+  for (std::int64_t i = 0, at = whole * kPerDraw; at < count; ++i, ++at)
+    out[at] =
+        masked(static_cast<T>(x[at] * scale), ((bits >> (16 * i)) & 0xFFFF) >= rule.threshold);
 }
 
 }  // namespace
@@ -59,8 +73,13 @@ at::Tensor dropout(const at::Tensor& x, const Dropout& dropout) {
     return out;
   }
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, in.scalar_type(), "dropout", [&] {
-    drop_on_host(in.const_data_ptr<scalar_t>(), out.mutable_data_ptr<scalar_t>(), in.numel(),
-                 dropout.key, rule);
+    const auto* from = in.const_data_ptr<scalar_t>();
+    auto* to = out.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, in.numel() / kPerDraw, kDrawsForThread,
+                     [&](std::int64_t begin, std::int64_t end) {
+                       drop_on_host(from, to, begin, end, dropout.key, rule);
+                     });
+    drop_rest(from, to, in.numel(), dropout.key, rule);
   });
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
@@ -72,6 +73,13 @@ void gate_backward_token(const T* dc, const Sum<T>* p, const T* z, Sum<T> scale,
     dlogits[n] = static_cast<T>(p[n] * (dp[static_cast<std::size_t>(n)] - mean));
 }
 
+// Tokens shared out to the threads; each token is a matter of its own.
+template <class Body>
+void for_tokens(std::int64_t tokens, std::int64_t elements, const Body& body) {
+  constexpr std::int64_t kElementsForThread = 1 << 15;
+  at::parallel_for(0, tokens, std::max<std::int64_t>(1, kElementsForThread / elements), body);
+}
+
 }  // namespace
 
 at::Tensor route(const at::Tensor& logits_TN) {
@@ -100,8 +108,10 @@ at::Tensor gate(const at::Tensor& p_TN, const at::Tensor& z_TR) {
     const auto* p = p_TN.const_data_ptr<Sum<scalar_t>>();
     const auto* z = z_TR.const_data_ptr<scalar_t>();
     auto* c = c_TC.mutable_data_ptr<scalar_t>();
-    for (std::int64_t t = 0; t < tokens; ++t)
-      gate_token(p + t * heads, z + t * rank, c + t * heads * rank, heads, rank);
+    for_tokens(tokens, heads * rank, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t t = begin; t < end; ++t)
+        gate_token(p + t * heads, z + t * rank, c + t * heads * rank, heads, rank);
+    });
   });
   return c_TC;
 }
@@ -120,12 +130,14 @@ GateGradient gate_backward(const at::Tensor& dc_TC, const at::Tensor& p_TN, cons
     const auto* z = z_TR.const_data_ptr<scalar_t>();
     auto* dz = gradient.dz_TR.mutable_data_ptr<scalar_t>();
     auto* dlogits = gradient.dlogits_TN.mutable_data_ptr<scalar_t>();
-    std::vector<Sum<scalar_t>> sums(static_cast<std::size_t>(rank)),
-        dp(static_cast<std::size_t>(heads));
-    for (std::int64_t t = 0; t < tokens; ++t)
-      gate_backward_token(dc + t * heads * rank, p + t * heads, z + t * rank,
-                          static_cast<Sum<scalar_t>>(scale), dz + t * rank, dlogits + t * heads,
-                          heads, rank, sums, dp);
+    for_tokens(tokens, heads * rank, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<Sum<scalar_t>> sums(static_cast<std::size_t>(rank)),
+          dp(static_cast<std::size_t>(heads));
+      for (std::int64_t t = begin; t < end; ++t)
+        gate_backward_token(dc + t * heads * rank, p + t * heads, z + t * rank,
+                            static_cast<Sum<scalar_t>>(scale), dz + t * rank, dlogits + t * heads,
+                            heads, rank, sums, dp);
+    });
   });
   return gradient;
 }
