@@ -29,6 +29,8 @@
 #include "model/base.h"
 #include "model/front_end.h"
 #include "model/session.h"
+#include "tests/model/hf_config.h"
+#include "tests/model/sized_batch.h"
 
 #ifdef CRABCAST_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -42,10 +44,11 @@ using crabcast::bench::print_figure;
 using crabcast::model::ModelInput;
 using crabcast::model::Session;
 using crabcast::model::ThinkerConfig;
+using crabcast::model::test::BatchSize;
 using nlohmann::json;
 
-constexpr std::int64_t kSamples = 4, kTokens = 649, kTrained = 40, kMelFrames = 1000;
-constexpr std::int64_t kGrid[] = {5, 16, 16};
+constexpr BatchSize kBatch{
+    .samples = 4, .tokens = 649, .trained = 40, .grid = {5, 16, 16}, .mel_frames = 1000};
 constexpr double kMiB = 1 << 20;
 
 struct Case {
@@ -80,106 +83,6 @@ ThinkerConfig medium() {
   c.audio.d_model = 384;
   c.audio.output_dim = c.text.hidden_size;
   return c;
-}
-
-// config.json as transformers reads it.
-json published(const ThinkerConfig& c) {
-  return {
-      {"model_type", "qwen2_5_omni_thinker"},
-      {"text_config",
-       {{"model_type", "qwen2_5_omni_text"},
-        {"vocab_size", c.text.vocab_size},
-        {"hidden_size", c.text.hidden_size},
-        {"intermediate_size", c.text.intermediate_size},
-        {"num_hidden_layers", c.text.layers},
-        {"num_attention_heads", c.text.heads},
-        {"num_key_value_heads", c.text.kv_heads},
-        {"head_dim", c.text.head_dim},
-        {"rms_norm_eps", c.text.rms_norm_eps},
-        {"rope_parameters",
-         {{"rope_type", "default"},
-          {"rope_theta", c.text.rope_theta},
-          {"mrope_section", c.text.mrope_section}}}}},
-      {"vision_config",
-       {{"model_type", "qwen2_5_omni_vision_encoder"},
-        {"depth", c.vision.depth},
-        {"hidden_size", c.vision.hidden_size},
-        {"intermediate_size", c.vision.intermediate_size},
-        {"num_heads", c.vision.heads},
-        {"patch_size", c.vision.patch_size},
-        {"temporal_patch_size", c.vision.temporal_patch_size},
-        {"spatial_merge_size", c.vision.spatial_merge_size},
-        {"window_size", c.vision.window_size},
-        {"out_hidden_size", c.vision.out_hidden_size},
-        {"fullatt_block_indexes", c.vision.full_attention_blocks}}},
-      {"audio_config",
-       {{"model_type", "qwen2_5_omni_audio_encoder"},
-        {"num_mel_bins", c.audio.mel_bins},
-        {"encoder_layers", c.audio.layers},
-        {"encoder_attention_heads", c.audio.heads},
-        {"encoder_ffn_dim", c.audio.ffn_dim},
-        {"d_model", c.audio.d_model},
-        {"n_window", c.audio.n_window},
-        {"max_source_positions", c.audio.max_source_positions},
-        {"output_dim", c.audio.output_dim}}},
-      {"tie_word_embeddings", c.tie_word_embeddings},
-      {"audio_token_index", c.special.audio},
-      {"image_token_index", c.special.image},
-      {"video_token_index", c.special.video},
-      {"audio_start_token_id", c.special.audio_begin},
-      {"audio_end_token_id", c.special.audio_end},
-      {"vision_start_token_id", c.special.vision_begin},
-      {"vision_end_token_id", c.special.vision_end},
-      {"pad_token_id", c.special.pad},
-  };
-}
-
-// ---- The batch
-// -----------------------------------------------------------------------------------
-
-std::int64_t patches() {
-  return kGrid[0] * kGrid[1] * kGrid[2];
-}
-
-std::vector<std::int64_t> ids_of_a_sample(const ThinkerConfig& c) {
-  std::vector<std::int64_t> ids;
-  const auto medium = [&ids](std::int64_t begin, std::int64_t token, std::int64_t count,
-                             std::int64_t end) {
-    ids.push_back(begin);
-    ids.insert(ids.end(), static_cast<std::size_t>(count), token);
-    ids.push_back(end);
-  };
-  const auto& s = c.special;
-  const std::int64_t merge = c.vision.spatial_merge_size;
-  medium(s.vision_begin, s.video, patches() / (merge * merge), s.vision_end);
-  medium(s.audio_begin, s.audio, crabcast::model::MediaShape::audio_tokens(kMelFrames),
-         s.audio_end);
-  while (static_cast<std::int64_t>(ids.size()) < kTokens)
-    ids.push_back(static_cast<std::int64_t>(ids.size() * 7 % 200));
-  return ids;
-}
-
-std::vector<std::int64_t> labels_of(const std::vector<std::int64_t>& ids) {
-  std::vector<std::int64_t> labels(ids.size(), -100);
-  std::copy(ids.end() - kTrained, ids.end(), labels.end() - kTrained);
-  return labels;
-}
-
-ModelInput make_batch(const ThinkerConfig& c) {
-  const std::vector<std::int64_t> ids = ids_of_a_sample(c);
-  const auto rows = [](const std::vector<std::int64_t>& values) {
-    return at::tensor(values, at::kLong).unsqueeze(0).repeat({kSamples, 1});
-  };
-  ModelInput input;
-  input.input_ids = rows(ids);
-  input.labels = rows(labels_of(ids));
-  input.attention_mask = at::ones({kSamples, kTokens}, at::kBool);
-  input.pixel_values = at::randn({kSamples * patches(), c.vision.patch_elements()});
-  input.grid_thw = rows({kGrid[0], kGrid[1], kGrid[2]});
-  input.seconds_per_grid = at::full({kSamples}, 2.0F);
-  input.audio_features = at::randn({kSamples, c.audio.mel_bins, kMelFrames});
-  input.audio_lengths = at::full({kSamples}, kMelFrames, at::kLong);
-  return input;
 }
 
 // ---- Our side
@@ -255,13 +158,13 @@ Measured measure_ours(const Case& c, int threads, crabcast::Recompute recompute)
   const bool on_gpu = c.device != "cpu";
   const auto session =
       must(Session::open(options, random_base(c.config, at::Device(c.device)), {}));
-  const ModelInput batch = make_batch(c.config);
+  const ModelInput batch = crabcast::model::test::sized_batch(c.config, kBatch);
   const double before = memory_now(on_gpu);
   Measured measured;
   for (int step = 0; step <= c.steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
     auto lane = must(session->lane_gradient(batch, static_cast<std::uint64_t>(step + 2), 0));
-    session->apply_update(lane.gradient, kSamples * kTrained, lane.touched,
+    session->apply_update(lane.gradient, kBatch.samples * kBatch.trained, lane.touched,
                           static_cast<std::uint64_t>(step + 2));
     if (on_gpu) at::detail::getCUDAHooks().deviceSynchronize(0);
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
@@ -284,20 +187,23 @@ void free_cached_memory() {
 Measured measure_reference(const Case& c, int threads) {
   const fs::path folder = fs::path("build/bench_step") / c.name;
   fs::create_directories(folder);
-  const auto ids = ids_of_a_sample(c.config);
-  std::ofstream(folder / "config.json") << published(c.config).dump(1);
-  std::ofstream(folder / "step.json") << json{{"samples", kSamples},
-                                              {"ids", ids},
-                                              {"labels", labels_of(ids)},
-                                              {"grid", kGrid},
-                                              {"patches", patches()},
-                                              {"patch_elements", c.config.vision.patch_elements()},
-                                              {"mel_bins", c.config.audio.mel_bins},
-                                              {"mel_frames", kMelFrames},
-                                              {"rank", c.rank},
-                                              {"heads", 3},
-                                              {"alpha", 2 * c.rank},
-                                              {"dropout", 0.1}};
+  const auto ids = crabcast::model::test::ids_of_sample(c.config, kBatch);
+  std::ofstream(folder / "config.json")
+      << crabcast::model::test::config_json(c.config, {.nested = false, .rope_parameters = true})
+             .dump(1);
+  std::ofstream(folder / "step.json")
+      << json{{"samples", kBatch.samples},
+              {"ids", ids},
+              {"labels", crabcast::model::test::labels_of_sample(ids, kBatch)},
+              {"grid", kBatch.grid},
+              {"patches", kBatch.patches()},
+              {"patch_elements", c.config.vision.patch_elements()},
+              {"mel_bins", c.config.audio.mel_bins},
+              {"mel_frames", kBatch.mel_frames},
+              {"rank", c.rank},
+              {"heads", 3},
+              {"alpha", 2 * c.rank},
+              {"dropout", 0.1}};
   const std::string command =
       "CRABCAST_LIBTORCH=" CRABCAST_LIBTORCH " python3 bench/step_reference.py " + folder.string() +
       " " + c.device + " " + std::to_string(threads) + " " + std::to_string(c.steps) +
@@ -322,13 +228,15 @@ double median(std::vector<double> values) {
 // How many rows a weight is multiplied with in one step.
 double rows_of(const Case& c, const std::string& name) {
   const std::int64_t merge = c.config.vision.spatial_merge_size;
-  if (name.starts_with("thinker.model.layers.")) return kSamples * kTokens;
-  if (name.starts_with("thinker.lm_head.")) return kSamples * kTrained;
+  if (name.starts_with("thinker.model.layers.")) return kBatch.samples * kBatch.tokens;
+  if (name.starts_with("thinker.lm_head.")) return kBatch.samples * kBatch.trained;
   if (name.starts_with("thinker.visual.merger."))
-    return static_cast<double>(kSamples * patches() / (merge * merge));
-  if (name.starts_with("thinker.visual.")) return static_cast<double>(kSamples * patches());
-  if (name.starts_with("thinker.audio_tower.layers.")) return kSamples * kMelFrames / 2;
-  if (name == "thinker.audio_tower.proj.weight") return kSamples * kMelFrames / 4;
+    return static_cast<double>(kBatch.samples * kBatch.patches() / (merge * merge));
+  if (name.starts_with("thinker.visual."))
+    return static_cast<double>(kBatch.samples * kBatch.patches());
+  if (name.starts_with("thinker.audio_tower.layers."))
+    return kBatch.samples * kBatch.mel_frames / 2;
+  if (name == "thinker.audio_tower.proj.weight") return kBatch.samples * kBatch.mel_frames / 4;
   return 0;  // embeddings, norms; the convolutions are left out
 }
 
@@ -370,7 +278,7 @@ void run(const Case& c, int threads) {
   print_figure(name + "_recompute", time_again * 1e3, time * 1e3, "ms", Better::less);
   print_figure(name + "_recompute_peak", again.peak_mib, ours.peak_mib, kBeyond, Better::less);
   if (c.device == "cpu") return;
-  constexpr double kTokensOfAStep = kSamples * kTokens;
+  constexpr double kTokensOfAStep = kBatch.samples * kBatch.tokens;
   print_figure(name + "_tokens", kTokensOfAStep / time, kTokensOfAStep / time_reference, "tokens/s",
                Better::more);
   const double work = floating_point_operations(c) / 1e12;

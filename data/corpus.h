@@ -17,21 +17,21 @@ namespace crabcast::data {
 
 enum class Split { train, test };
 
-// What one JSON row says, with media paths made absolute (never outside the corpus folder unless the
-// row itself is absolute).
+// What one JSON row says, with media paths made absolute (never outside the corpus folder unless
+// the row itself is absolute).
 struct Sample {
   DatasetRow dataset = 0;
   std::uint64_t index = 0;
   Task task{};
-  std::filesystem::path video;        // empty: none
+  std::filesystem::path video;  // empty: none
   std::filesystem::path image;
   std::filesystem::path audio;
-  std::filesystem::path mask;         // ground truth of a segmentation test row; empty: none
-  int frame_index = 0;                // at_frame_index windows
-  std::string question;               // instruction and question, without the answer
-  std::string target;                 // training text: reasoning and final answer
-  std::string reference;              // what a score compares with (data/answers.h)
-  std::vector<std::string> references;   // captions may have several
+  std::filesystem::path mask;           // ground truth of a segmentation test row; empty: none
+  int frame_index = 0;                  // at_frame_index windows
+  std::string question;                 // instruction and question, without the answer
+  std::string target;                   // training text: reasoning and final answer
+  std::string reference;                // what a score compares with (data/answers.h)
+  std::vector<std::string> references;  // captions may have several
 };
 
 struct DatasetSummary {

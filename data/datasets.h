@@ -15,23 +15,24 @@ using DatasetRow = std::uint32_t;
 
 enum class VisualInput { video, image };
 enum class AudioWindow {
-  parts_of_second,     // `audio_parts` x 1 s: cut into equal parts, each of floor(n / parts) samples, joined
-  first_seconds,       // the first `audio_parts` seconds
-  centred_windows,     // ten windows of 2 s centred on 0, 6, .., 54 s
-  at_frame_index,      // 1 s at the sample's frame index, of a clip of `audio_parts` seconds
+  parts_of_second,  // `audio_parts` x 1 s: cut into equal parts, each of floor(n / parts) samples,
+                    // joined
+  first_seconds,    // the first `audio_parts` seconds
+  centred_windows,  // ten windows of 2 s centred on 0, 6, .., 54 s
+  at_frame_index,   // 1 s at the sample's frame index, of a clip of `audio_parts` seconds
 };
 
 struct Dataset {
-  std::string_view id;             // folder name, for example "avqa_thu"
+  std::string_view id;  // folder name, for example "avqa_thu"
   Task task;
   VisualInput visual;
-  int frames;                      // sampled uniformly; 1 for images
+  int frames;  // sampled uniformly; 1 for images
   AudioWindow audio;
   int audio_parts;
-  bool has_test;                   // unav, mer24 and avcap have no test.json
-  std::string_view target_field;   // train: label, new_label (ucf), label_content or output
-  std::string_view train_fields;   // names in published order, one space between
-  std::string_view test_fields;    // empty without test.json
+  bool has_test;                  // unav, mer24 and avcap have no test.json
+  std::string_view target_field;  // train: label, new_label (ucf), label_content or output
+  std::string_view train_fields;  // names in published order, one space between
+  std::string_view test_fields;   // empty without test.json
 };
 
 std::span<const Dataset> datasets();

@@ -33,8 +33,8 @@ struct FlatGradient {
 class AdapterSet {
  public:
   // A and the router Kaiming-uniform with a = sqrt(5), B zero; each a function of (seed, name)
-  // only. Of kind full, a copy of the base's tensors, which are float32. Without a spec it is empty:
-  // nothing is trained.
+  // only. Of kind full, a copy of the base's tensors, which are float32. Without a spec it is
+  // empty: nothing is trained.
   AdapterSet(const Base& base, const std::optional<AdapterSpec>& spec, std::uint64_t seed,
              at::Device device);
   AdapterSet(const AdapterSet&) = delete;  // layers and autograd point into it

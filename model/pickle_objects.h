@@ -31,9 +31,9 @@ struct PickleObject {
 
   Kind kind = Kind::none;
   std::int64_t number = 0;          // truth, whole; storage: its elements; function, tensor: which
-  std::string_view text = {};            // text; storage: its key
+  std::string_view text = {};       // text; storage: its key
   at::ScalarType type = at::kByte;  // storage; of bytes where it is untyped
-  std::vector<Id> items = {};            // tuple; dict: key, value, key, value ..
+  std::vector<Id> items = {};       // tuple; dict: key, value, key, value ..
 };
 
 inline std::string name_of(PickleObject::Kind kind) {

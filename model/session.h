@@ -45,7 +45,7 @@ struct LaneResult {
   std::vector<SampleLoss> samples;  // in batch order
   // float32 [parameters], flat, in parameter order, on the session's device
   at::Tensor gradient;
-  std::vector<bool> touched;        // for each parameter tensor: had a gradient
+  std::vector<bool> touched;  // for each parameter tensor: had a gradient
   double forward_seconds = 0, backward_seconds = 0;
 };
 
@@ -69,8 +69,8 @@ class Session {
   // Loss without gradient and without dropout.
   virtual Result<std::vector<SampleLoss>> evaluate_loss(const ModelInput& input) = 0;
 
-  // L2 norm of `gradient` / `tokens`, summed tensor by tensor in a fixed order. A gradient may lie on
-  // the host or on the session's device, here and in apply_update.
+  // L2 norm of `gradient` / `tokens`, summed tensor by tensor in a fixed order. A gradient may lie
+  // on the host or on the session's device, here and in apply_update.
   [[nodiscard]] virtual double gradient_norm(const at::Tensor& gradient, double tokens) const = 0;
   // AdamW with clipping and schedule: gradient / tokens; `touched` tensors only.
   // `step` counts from 1. The rate used is returned.
@@ -83,7 +83,8 @@ class Session {
   [[nodiscard]] virtual std::uint64_t parameter_checksum() const = 0;
 
   // What a job begins with: model.adapter.init in place of the start that was drawn; without one
-  // nothing happens. invalid_argument: it is of another base, kind, rank or scope; all that differs.
+  // nothing happens. invalid_argument: it is of another base, kind, rank or scope; all that
+  // differs.
   virtual Status load_initial_adapter() = 0;
   // Everything that a checkpoint or a joining peer needs, copied to host memory: parameters
   // ("adapter/NAME", names as Crab+ publishes them), moments ("optimizer/NAME.exp_avg",

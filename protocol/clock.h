@@ -17,6 +17,8 @@ inline std::int64_t unix_ms_now() {
       .count();
 }
 
-inline double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline double seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
 
 }  // namespace crabcast

@@ -27,7 +27,7 @@ using NodeId = StrongId<struct NodeIdTag, std::string>;        // name of an age
 using RoleId = StrongId<struct RoleIdTag, std::string>;        // worker-0, inside one job
 using ProcessId = StrongId<struct ProcessIdTag, std::string>;  // unique in a cluster
 using Generation = StrongId<struct GenerationTag, std::uint64_t>;
-using Step = StrongId<struct StepTag, std::uint64_t>;          // counts from 1; 0 = before training
+using Step = StrongId<struct StepTag, std::uint64_t>;  // counts from 1; 0 = before training
 using Lane = StrongId<struct LaneTag, std::uint32_t>;
 using CheckpointId = StrongId<struct CheckpointIdTag, std::uint64_t>;
 

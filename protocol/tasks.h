@@ -18,13 +18,19 @@ enum class Task {
   captioning,
 };
 
-inline constexpr std::array<std::string_view, 7> kTaskNames = {
-    "action_recognition",   "emotion_recognition", "av_question_answering", "temporal_localization",
-    "spatial_localization", "segmentation",        "captioning"};
+inline constexpr std::array<std::string_view, 7> kTaskNames = {"action_recognition",
+                                                               "emotion_recognition",
+                                                               "av_question_answering",
+                                                               "temporal_localization",
+                                                               "spatial_localization",
+                                                               "segmentation",
+                                                               "captioning"};
 
 inline constexpr std::size_t kTaskCount = kTaskNames.size();
 
-constexpr std::string_view task_name(Task task) { return kTaskNames[static_cast<std::size_t>(task)]; }
+constexpr std::string_view task_name(Task task) {
+  return kTaskNames[static_cast<std::size_t>(task)];
+}
 
 constexpr std::optional<Task> task_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kTaskCount; ++i)

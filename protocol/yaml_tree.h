@@ -27,8 +27,9 @@ struct YamlDocument {
   std::vector<SpecProblem> problems;  // when not empty, the tree may miss what they name
 };
 
-// An empty file, and one with nothing but comments, has a null root and no problem. Never throws: what yaml-cpp refuses, and what it would silently misread (control characters,
-// other encodings, tabs in the indentation), becomes a problem.
+// An empty file, and one with nothing but comments, has a null root and no problem. Never throws:
+// what yaml-cpp refuses, and what it would silently misread (control characters, other encodings,
+// tabs in the indentation), becomes a problem.
 YamlDocument read_yaml(const std::string& text);
 
 }  // namespace crabcast

@@ -82,9 +82,12 @@ Result<WorkerPlan> plan_worker(const JobSpec& spec, const std::string& base,
                 {"adapter", memory.adapter, "float32"},
                 {"optimizer", memory.optimizer, "both moments, float32"},
                 {"gradient", memory.gradient, "float32, of one lane"}};
-  // Lanes are summed and exchanged on the host.
-  if (!on_gpu)
+  // Lanes are summed and exchanged, and checkpoints copied, on the host.
+  if (!on_gpu) {
     plan.parts.push_back({"reduction", 2 * memory.gradient, "the sum of lanes, and the exchange"});
+    plan.parts.push_back(
+        {"snapshot", memory.adapter + memory.optimizer, "while a checkpoint is stored"});
+  }
   plan.parts.push_back(
       {"activations", memory.activations,
        "of one lane; train.recompute: " + std::string(to_string(spec.train.recompute))});

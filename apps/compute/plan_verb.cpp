@@ -1,18 +1,16 @@
 #include "apps/compute/plan_verb.h"
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 
 #include "actors/compute/worker_plan.h"
 #include "actors/control/state_folder.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/cli/spec_file.h"
 #include "apps/compute/verb_output.h"
 #include "protocol/base_location.h"
 #include "protocol/format.h"
@@ -38,16 +36,6 @@ struct Room {
 
   [[nodiscard]] bool holds(std::uint64_t needed) const { return !bytes || needed <= *bytes; }
 };
-
-Result<JobSpec> read_spec(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return fail(error_from_errno(errno, "job spec " + path));
-  std::stringstream text;
-  text << file.rdbuf();
-  auto spec = parse_job_spec(text.str(), path);
-  if (!spec) return fail(spec.error().error());
-  return std::move(*spec);
-}
 
 Result<Room> find_room(const PlanVerb& verb, const JobSpec& spec) {
   if (!verb.device_memory.empty()) {
@@ -129,7 +117,7 @@ void add_plan_verb(CLI::App& app, int& code) {
   auto* plan =
       app.add_subcommand("plan", "Parameters and memory of a job's workers, and whether they fit");
   plan->footer("Example:\n  crabcast plan job.yaml --device-memory 80GiB");
-  plan->add_option("file", verb->file, "Job spec")->required();
+  plan->add_option("file", verb->file, "Job spec; - reads stdin")->required();
   plan->add_option("--text-tokens", verb->options.text_tokens,
                    "Question and answer of the longest sample")
       ->check(CLI::Range(1, 1'000'000).description(""))

@@ -59,6 +59,7 @@ TEST_F(PlanTest, BadInputIsRefused) {
     return run_json(std::move(arguments), code).at("error").at("message").get<std::string>();
   };
   EXPECT_THAT(message({"plan", folder_ / "none.yaml"}, 4), HasSubstr("none.yaml"));
+  EXPECT_THAT(message({"plan", folder_.path()}, 3), HasSubstr("job spec"));
   EXPECT_THAT(message({"plan", spec("model: {base: nanoo}\n")}, 4), HasSubstr("nanoo"));
   EXPECT_THAT(message({"plan", spec("model: {base: nano, adaptor: {}}\n")}, 3),
               HasSubstr("adapter"));

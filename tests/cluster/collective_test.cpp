@@ -199,7 +199,7 @@ TEST(CollectiveFailure, AbortWakesABlockedOperationAndTellsTheOthers) {
   auto finished = told.get_future().share();
   std::thread aborter([&] {
     Collective* ranks = blocked.get_future().get();
-    while (inside < 3) std::this_thread::yield();   // all have formed
+    while (inside < 3) std::this_thread::yield();  // all have formed
     ranks->abort("a new generation comes");
   });
   cast.run(1, [&](Collective& ranks) {

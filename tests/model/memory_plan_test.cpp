@@ -6,48 +6,19 @@
 
 #include "model/base.h"
 #include "model/session.h"
+#include "tests/model/hf_base.h"
+#include "tests/model/sized_batch.h"
 #include "tests/support/counting_allocator.h"
 
 namespace crabcast::model {
 namespace {
 
-constexpr std::int64_t kSamples = 2, kText = 70, kTrained = 30, kMelFrames = 400;
-constexpr std::int64_t kGrid[] = {3, 8, 8};
+constexpr test::BatchSize kBatch{
+    .samples = 2, .tokens = 222, .trained = 30, .grid = {3, 8, 8}, .mel_frames = 400};
 
-ModelInput make_batch(const ThinkerConfig& c) {
-  const auto& s = c.special;
-  const std::int64_t patches = kGrid[0] * kGrid[1] * kGrid[2];
-  const std::int64_t merge = c.vision.spatial_merge_size;
-  std::vector<std::int64_t> ids;
-  const auto medium = [&](std::int64_t begin, std::int64_t token, std::int64_t count,
-                          std::int64_t end) {
-    ids.push_back(begin);
-    ids.insert(ids.end(), static_cast<std::size_t>(count), token);
-    ids.push_back(end);
-  };
-  medium(s.vision_begin, s.video, patches / (merge * merge), s.vision_end);
-  medium(s.audio_begin, s.audio, MediaShape::audio_tokens(kMelFrames), s.audio_end);
-  for (std::int64_t i = 0; i < kText; ++i) ids.push_back(i);
-  std::vector<std::int64_t> labels(ids.size(), -100);
-  std::copy(ids.end() - kTrained, ids.end(), labels.end() - kTrained);
-  const auto rows = [](const std::vector<std::int64_t>& values) {
-    return at::tensor(values, at::kLong).unsqueeze(0).repeat({kSamples, 1});
-  };
-  ModelInput input;
-  input.input_ids = rows(ids);
-  input.labels = rows(labels);
-  input.attention_mask = at::ones_like(input.input_ids, at::kBool);
-  input.pixel_values = at::randn({kSamples * patches, c.vision.patch_elements()});
-  input.grid_thw = rows({kGrid[0], kGrid[1], kGrid[2]});
-  input.seconds_per_grid = at::full({kSamples}, 2.0F);
-  input.audio_features = at::randn({kSamples, c.audio.mel_bins, kMelFrames});
-  input.audio_lengths = at::full({kSamples}, kMelFrames, at::kLong);
-  return input;
-}
-
-BatchShape shape_of(const ModelInput& input) {
-  return {input.input_ids.numel(), kSamples * kTrained, input.pixel_values.size(0),
-          kSamples * kMelFrames};
+BatchShape shape_of(const test::BatchSize& size) {
+  return {size.samples * size.tokens, size.samples * size.trained, size.samples * size.patches(),
+          size.samples * size.mel_frames};
 }
 
 // Deeper and wider than nano, so that activations count and a block is a small part of them.
@@ -63,10 +34,7 @@ ThinkerConfig small_thinker() {
 }
 
 Base random_base(const ThinkerConfig& config) {
-  Base base{config, {}, "random"};
-  for (const auto& [name, shape] : weight_shapes(config))
-    base.weights[name] = shape.size() == 1 ? at::ones(shape) : at::randn(shape).mul_(0.02);
-  return base;
+  return {config, test::random_weights(config, at::kFloat, 1), "random"};
 }
 
 struct Case {
@@ -75,7 +43,7 @@ struct Case {
   Recompute recompute;
 };
 
-class MemoryPlanAgainstAllocations : public testing::TestWithParam<Case> {};
+class MemoryPlanAgainstAllocations : public ::testing::TestWithParam<Case> {};
 
 TEST_P(MemoryPlanAgainstAllocations, IsWithinATenth) {
   const auto [kind, scope, recompute] = GetParam();
@@ -85,7 +53,7 @@ TEST_P(MemoryPlanAgainstAllocations, IsWithinATenth) {
   options.model.adapter.scope = scope;
   options.recompute = recompute;
   const ThinkerConfig config = small_thinker();
-  const ModelInput batch = make_batch(config);
+  const ModelInput batch = test::sized_batch(config, kBatch);
   const crabcast::test::CountedMemory memory;
   const std::int64_t before = memory.held();
   auto session = Session::open(options, random_base(config), {});
@@ -98,7 +66,7 @@ TEST_P(MemoryPlanAgainstAllocations, IsWithinATenth) {
   }
   const auto measured = static_cast<double>(memory.peak() - before);
   const MemoryPlan plan =
-      plan_memory(config, options.model.adapter, Precision::float32, recompute, shape_of(batch));
+      plan_memory(config, options.model.adapter, Precision::float32, recompute, shape_of(kBatch));
   EXPECT_EQ(plan.trained_parameters, (*session)->parameters());
   const auto total = static_cast<double>(plan.total());
   EXPECT_NEAR(total / measured, 1, 0.1)
@@ -108,14 +76,14 @@ TEST_P(MemoryPlanAgainstAllocations, IsWithinATenth) {
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, MemoryPlanAgainstAllocations,
-    testing::Values(Case{AdapterKind::ilora, AdapterScope::all, Recompute::none},
-                    Case{AdapterKind::ilora, AdapterScope::all, Recompute::layers},
-                    Case{AdapterKind::ilora, AdapterScope::language_model, Recompute::none},
-                    Case{AdapterKind::ilora, AdapterScope::language_model, Recompute::layers},
-                    Case{AdapterKind::lora, AdapterScope::all, Recompute::none},
-                    Case{AdapterKind::crab_v1, AdapterScope::all, Recompute::none},
-                    Case{AdapterKind::full, AdapterScope::all, Recompute::none},
-                    Case{AdapterKind::full, AdapterScope::all, Recompute::layers}));
+    ::testing::Values(Case{AdapterKind::ilora, AdapterScope::all, Recompute::none},
+                      Case{AdapterKind::ilora, AdapterScope::all, Recompute::layers},
+                      Case{AdapterKind::ilora, AdapterScope::language_model, Recompute::none},
+                      Case{AdapterKind::ilora, AdapterScope::language_model, Recompute::layers},
+                      Case{AdapterKind::lora, AdapterScope::all, Recompute::none},
+                      Case{AdapterKind::crab_v1, AdapterScope::all, Recompute::none},
+                      Case{AdapterKind::full, AdapterScope::all, Recompute::none},
+                      Case{AdapterKind::full, AdapterScope::all, Recompute::layers}));
 
 // As bench/step.cpp measured it on a GPU (docs/benchmarks.md): growth beyond weights and adapter,
 // less the gradient.
