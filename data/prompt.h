@@ -35,6 +35,10 @@ struct MediaTokens {
 // trained, as Crab+ does it: so it belongs to the answer.
 std::vector<model::TokenId> prompt_tokens(const model::Tokenizer& tokenizer,
                                           std::string_view question, const MediaTokens& media);
+// What follows an answer when the conversation goes on: "\n", the user's turn without media, and
+// "<|im_start|>assistant".
+std::vector<model::TokenId> next_turn_tokens(const model::Tokenizer& tokenizer,
+                                             std::string_view question);
 // "\nTARGET<|im_end|>"
 std::vector<model::TokenId> answer_tokens(const model::Tokenizer& tokenizer,
                                           std::string_view target);
