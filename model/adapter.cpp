@@ -9,78 +9,89 @@
 
 namespace crabcast::model {
 
-AdapterSet::AdapterSet(std::vector<AdapterModule> modules, const AdapterSpec& spec,
-                       std::uint64_t seed, at::Device device)
-    : modules_(std::move(modules)) {
-  const std::int64_t rank = spec.rank, heads = spec.heads;
-  offsets_.push_back(0);
-  const auto add = [&](std::size_t module, const std::string& part, std::int64_t rows,
-                       std::int64_t columns) {
-    parameters_.push_back(
-        {modules_[module].published + "." + part + ".weight", {rows, columns}, module});
-    offsets_.push_back(offsets_.back() + rows * columns);
-  };
-  for (std::size_t m = 0; m < modules_.size(); ++m) {
-    add(m, "lora_A", rank, modules_[m].in);
-    for (std::int64_t i = 0; i < heads; ++i)
-      add(m, "lora_B" + std::to_string(i), modules_[m].out, rank);
-    add(m, "lora_route", heads, modules_[m].in);
-  }
+AdapterSet::AdapterSet(const Base& base, const AdapterSpec& spec, std::uint64_t seed,
+                       at::Device device)
+    : parameters_(trained_parameters(base.config, spec)),
+      offsets_(parameter_offsets(parameters_)),
+      values_(at::zeros({offsets_.back()}, at::kFloat)) {
+  if (has_factors(spec.kind)) draw_factors(seed);
+  values_ = values_.to(device);
+  if (has_factors(spec.kind))
+    make_modules(base.config, spec);
+  else
+    take_weights(base);
+}
 
-  at::Tensor initial = at::zeros({offsets_.back()}, at::kFloat);
+void AdapterSet::draw_factors(std::uint64_t seed) {
   for (std::size_t p = 0; p < parameters_.size(); ++p) {
-    const Parameter& parameter = parameters_[p];
-    if (parameter.name.find(".lora_B") != std::string::npos) continue;
+    const auto& [name, shape] = parameters_[p];
+    if (name.find(".lora_B") != std::string::npos) continue;
     // Kaiming-uniform with a = sqrt(5): bound = sqrt(6 / ((1 + a^2) * inputs)) = 1 / sqrt(inputs).
-    const double bound = 1.0 / std::sqrt(static_cast<double>(parameter.shape[1]));
-    fill_uniform(initial.narrow(0, offsets_[p], offsets_[p + 1] - offsets_[p]),
-                 combine_key(seed, name_key(parameter.name)), bound);
+    const double bound = 1.0 / std::sqrt(static_cast<double>(shape[1]));
+    fill_uniform(values_.narrow(0, offsets_[p], offsets_[p + 1] - offsets_[p]),
+                 combine_key(seed, name_key(name)), bound);
   }
-  values_ = initial.to(device);
+}
 
-  adapters_.resize(modules_.size());
-  for (std::size_t m = 0; m < modules_.size(); ++m) {
-    ModuleAdapter& adapter = adapters_[m];
-    adapter.module = m;
-    adapter.key = name_key(modules_[m].published);
+void AdapterSet::make_modules(const ThinkerConfig& config, const AdapterSpec& spec) {
+  const std::int64_t rank = spec.rank, heads = has_heads(spec.kind) ? spec.heads : 1;
+  std::size_t next = 0;
+  for (const auto& [module, published, in, out] : adapter_modules(config, spec.scope)) {
+    ModuleAdapter adapter;
+    adapter.kind = spec.kind;
+    adapter.key = name_key(published);
     adapter.scale = spec.alpha / static_cast<double>(rank);
-    adapter.lora_A_RI = at::empty({rank, modules_[m].in}, at::kFloat);
-    adapter.lora_B_NOR = at::empty({heads, modules_[m].out, rank}, at::kFloat);
-    adapter.lora_route_NI = at::empty({heads, modules_[m].in}, at::kFloat);
-    by_name_.emplace(modules_[m].module, m);
+    adapter.lora_A_RI = make_leaf(next++, 1, {rank, in});
+    adapter.lora_B_NOR = make_leaf(next, static_cast<std::size_t>(heads), {heads, out, rank});
+    next += static_cast<std::size_t>(heads);
+    if (has_heads(spec.kind)) adapter.lora_route_NI = make_leaf(next++, 1, {heads, in});
+    modules_.emplace(module, std::move(adapter));
   }
-  for_each_leaf([&](at::Tensor& leaf, std::int64_t offset) {
-    leaf =
-        values_.narrow(0, offset, leaf.numel()).view(leaf.sizes()).detach().set_requires_grad(true);
+}
+
+void AdapterSet::take_weights(const Base& base) {
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    const auto& [name, shape] = parameters_[p];
+    const at::Tensor& weight = base.weights.at(name);
+    values_.narrow(0, offsets_[p], offsets_[p + 1] - offsets_[p]).view(shape).copy_(weight);
+    trained_weights_.emplace(name, make_leaf(p, 1, shape));
+  }
+  tie_head(base.config, trained_weights_);
+}
+
+at::Tensor AdapterSet::make_leaf(std::size_t first, std::size_t count,
+                                 std::vector<std::int64_t> shape) {
+  const std::int64_t begin = offsets_[first], end = offsets_[first + count];
+  at::Tensor leaf =
+      values_.narrow(0, begin, end - begin).view(shape).detach().set_requires_grad(true);
+  // Autograd alone knows what had a part in the loss.
+  leaf.register_hook([this, first, count](const at::Tensor& gradient) {
+    for (std::size_t p = first; p < first + count && gradient.defined(); ++p)
+      gradient_.touched[p] = true;
   });
+  leaves_.push_back({leaf, begin});
+  return leaf;
+}
+
+WeightMap AdapterSet::weights(const Base& base) const {
+  return trained_weights_.empty() ? base.weights : trained_weights_;
 }
 
 const ModuleAdapter* AdapterSet::find(const std::string& module) const {
-  const auto found = by_name_.find(module);
-  return found == by_name_.end() ? nullptr : &adapters_[found->second];
-}
-
-// The heads of one module lie next to each other, so its B matrices are one leaf.
-template <class Visit>
-void AdapterSet::for_each_leaf(Visit&& visit) {
-  std::int64_t offset = 0;
-  for (ModuleAdapter& adapter : adapters_)
-    for (at::Tensor* leaf : {&adapter.lora_A_RI, &adapter.lora_B_NOR, &adapter.lora_route_NI}) {
-      visit(*leaf, offset);
-      offset += leaf->numel();
-    }
+  const auto found = modules_.find(module);
+  return found == modules_.end() ? nullptr : &found->second;
 }
 
 void AdapterSet::begin_gradient() {
-  gradient_ = at::zeros_like(values_);
-  for_each_leaf([&](at::Tensor& leaf, std::int64_t offset) {
-    leaf.mutable_grad() = gradient_.narrow(0, offset, leaf.numel()).view(leaf.sizes());
-  });
+  gradient_ = {at::zeros_like(values_), std::vector<bool>(parameters_.size(), false)};
+  for (Leaf& leaf : leaves_)
+    leaf.tensor.mutable_grad() =
+        gradient_.values.narrow(0, leaf.offset, leaf.tensor.numel()).view(leaf.tensor.sizes());
 }
 
-at::Tensor AdapterSet::end_gradient() {
-  for_each_leaf([](at::Tensor& leaf, std::int64_t) { leaf.mutable_grad() = at::Tensor(); });
-  return std::exchange(gradient_, at::Tensor());
+FlatGradient AdapterSet::end_gradient() {
+  for (Leaf& leaf : leaves_) leaf.tensor.mutable_grad() = at::Tensor();
+  return std::exchange(gradient_, {});
 }
 
 }  // namespace crabcast::model

@@ -24,8 +24,7 @@ Result<Base> read_base(const std::string& place, at::Device device, at::ScalarTy
     if (!loaded) return fail(loaded.error());
     base.weights.emplace(tensor.name, std::move(*loaded));
   }
-  if (base.config.tie_word_embeddings)
-    base.weights["thinker.lm_head.weight"] = base.weights.at("thinker.model.embed_tokens.weight");
+  tie_head(base.config, base.weights);
   base.hash = reader.hash();
   return base;
 }

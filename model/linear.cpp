@@ -2,9 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include "model/crab_v1.h"
+#include "model/lora.h"
 #include "model/random.h"
 
 namespace crabcast::model {
+
+Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane) {
+  return {dropout, combine_key(combine_key(combine_key(seed, name_key("dropout")), step), lane)};
+}
 
 Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const std::string& module,
                    Bias bias) {
@@ -16,10 +22,20 @@ Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const s
 }
 
 at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass) {
-  if (layer.adapter == nullptr) return at::linear(x_TI, layer.weight_OI, layer.bias_O);
-  if (pass.touched != nullptr) (*pass.touched)[layer.adapter->module] = true;
-  const Dropout dropout{pass.dropout, combine_key(pass.key, layer.adapter->key)};
-  return ilora_linear(x_TI, layer.weight_OI, layer.bias_O, *layer.adapter, dropout);
+  const auto& [weight_OI, bias_O, adapter] = layer;
+  if (adapter == nullptr) return at::linear(x_TI, weight_OI, bias_O);
+  const Dropout dropout{pass.dropout, combine_key(pass.key, adapter->key)};
+  switch (adapter->kind) {
+    case AdapterKind::ilora:
+      return ilora_linear(x_TI, weight_OI, bias_O, *adapter, dropout);
+    case AdapterKind::crab_v1:
+      return crab_v1_linear(x_TI, weight_OI, bias_O, *adapter, dropout);
+    case AdapterKind::lora:
+      return lora_linear(x_TI, weight_OI, bias_O, *adapter, dropout);
+    case AdapterKind::full:
+      break;  // has no adapters beside the weights
+  }
+  TORCH_CHECK(false, "a layer with an adapter of no kind");
 }
 
 at::Tensor swiglu(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x_TD,

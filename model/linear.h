@@ -1,23 +1,24 @@
-// A projection: frozen weight, optional bias, optional adapter.
+// A projection: weight, optional bias, optional adapter.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "model/adapter.h"
 #include "model/weights.h"
 
 namespace crabcast::model {
 
-// What one forward pass wants from the adapters, and what it reports about them.
+// What one forward pass wants from the adapters.
 struct Pass {
-  double dropout = 0;                    // 0 outside of training
-  std::uint64_t key = 0;                 // of (seed, step, lane)
-  std::vector<bool>* touched = nullptr;  // set for each module whose adapter took part
+  double dropout = 0;     // 0 outside of training
+  std::uint64_t key = 0;  // of (seed, step, lane)
 };
+
+// Of a training step: masks depend on seed, step, lane and module only.
+Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane);
 
 struct Linear {
   at::Tensor weight_OI;

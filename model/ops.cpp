@@ -30,7 +30,10 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
     // dx = s * g - x * s^3 * mean(g * x)
     const at::Tensor dot_T1 = (g_TD * x_TD).mean(-1, true).mul_(scale_T1.pow(3));
     at::Tensor dx = (g_TD * scale_T1).addcmul_(x_TD, dot_T1, -1);
-    return {dx.to(saved[0].scalar_type()), at::Tensor(), at::Tensor()};
+    at::Tensor dweight_D;
+    if (ctx->needs_input_grad(1))
+      dweight_D = (in_float(grads[0]) * x_TD * scale_T1).sum(0).to(saved[1].scalar_type());
+    return {dx.to(saved[0].scalar_type()), dweight_D, at::Tensor()};
   }
 };
 

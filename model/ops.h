@@ -12,7 +12,7 @@
 namespace crabcast::model {
 
 // x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32 (float64 stays).
-// The weight is frozen: the gradient reaches x only.
+// The gradient reaches x, and the weight where it is trained.
 at::Tensor rms_norm(const at::Tensor& x_TD, const at::Tensor& weight_D, double eps);
 
 // Cosine and sine of each token's angles. Both halves of a head have the same angles, so one is

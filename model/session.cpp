@@ -19,7 +19,6 @@
 #include "model/base.h"
 #include "model/guarded.h"
 #include "model/packing.h"
-#include "model/random.h"
 #include "model/state.h"
 #include "model/thinker.h"
 #include "protocol/clock.h"
@@ -46,14 +45,24 @@ Status check_range(const char* field, double value, double low, double high, boo
                   (high_included ? " to " : " up to but without ") + exact_number(high));
 }
 
-Status check_options(const SessionOptions& options) {
-  constexpr double kMaxRank = 4096, kMaxHeads = 64, kMaxThreads = 1024, kAny = 1e12;
-  const AdapterSpec& adapter = options.model.adapter;
-  const OptimizerSpec& optimizer = options.optimizer;
+constexpr double kAny = 1e12;
+
+Status check_adapter_spec(const AdapterSpec& adapter, Precision precision) {
+  constexpr double kMaxRank = 4096, kMaxHeads = 64;
+  if (!has_factors(adapter.kind) && precision != Precision::float32)
+    return fail(Errc::invalid_argument,
+                "model.adapter.kind full needs train.precision float32: it trains the base's own "
+                "tensors, and small updates are lost in bfloat16");
   CRABCAST_TRY(check_range("model.adapter.rank", adapter.rank, 1, kMaxRank, true));
   CRABCAST_TRY(check_range("model.adapter.heads", adapter.heads, 1, kMaxHeads, true));
   CRABCAST_TRY(check_range("model.adapter.alpha", adapter.alpha, 0, kAny, true));
-  CRABCAST_TRY(check_range("model.adapter.dropout", adapter.dropout, 0, 1, false));
+  return check_range("model.adapter.dropout", adapter.dropout, 0, 1, false);
+}
+
+Status check_options(const SessionOptions& options) {
+  constexpr double kMaxThreads = 1024;
+  const OptimizerSpec& optimizer = options.optimizer;
+  CRABCAST_TRY(check_adapter_spec(options.model.adapter, options.precision));
   CRABCAST_TRY(check_range("train.optimizer.lr", optimizer.lr, 0, kAny, true));
   CRABCAST_TRY(check_range("train.optimizer.weight_decay", optimizer.weight_decay, 0, kAny, true));
   CRABCAST_TRY(check_range("train.optimizer.warmup", optimizer.warmup, 0, 1, true));
@@ -94,9 +103,8 @@ class LocalSession final : public Session {
         base_hash_(std::move(base.hash)),
         device_(device),
         type_(type),
-        adapters_(adapter_modules(base.config, options.model.adapter.scope), options.model.adapter,
-                  options.seed, device),
-        thinker_(make_thinker(base.config, base.weights, &adapters_)),
+        adapters_(base, options.model.adapter, options.seed, device),
+        thinker_(make_thinker(base.config, adapters_.weights(base), &adapters_)),
         optimizer_(options.optimizer, adapters_.offsets(), adapters_.values().options()) {}
 
   [[nodiscard]] const std::string& base_hash() const override { return base_hash_; }
@@ -231,12 +239,7 @@ class LocalSession final : public Session {
   Result<LaneResult> run_lane(const ModelInput& input, std::uint64_t step, std::uint32_t lane) {
     auto packed = pack_input(thinker_.config, input, device_, type_);
     CRABCAST_TRY(packed);
-    std::vector<bool> modules(adapters_.modules().size(), false);
-    Pass pass;
-    pass.dropout = options_.model.adapter.dropout;
-    pass.key =
-        combine_key(combine_key(combine_key(options_.seed, name_key("dropout")), step), lane);
-    pass.touched = &modules;
+    const Pass pass = training_pass(options_.model.adapter.dropout, options_.seed, step, lane);
 
     LaneResult result;
     if (packed->targets.numel() == 0) {  // nothing to learn from: no gradient anywhere
@@ -252,11 +255,11 @@ class LocalSession final : public Session {
     result.samples = sum_by_sample(*packed, losses_N);
     const TimePoint middle = Clock::now();
     torch::autograd::backward({losses_N.sum()});
-    result.gradient = adapters_.end_gradient().cpu();
+    FlatGradient gradient = adapters_.end_gradient();
+    result.gradient = gradient.values.cpu();
+    result.touched = std::move(gradient.touched);
     result.forward_seconds = seconds(middle - begin);
     result.backward_seconds = seconds(Clock::now() - middle);
-    for (const Parameter& parameter : adapters_.parameters())
-      result.touched.push_back(modules[parameter.module]);
     return result;
   }
 

@@ -1,4 +1,4 @@
-// One worker's or evaluator's model: frozen base, adapter, optimizer. What actors/compute calls.
+// One worker's or evaluator's model: base, adapter, optimizer. What actors/compute calls.
 //
 // Concurrency: one thread at a time; state() and load_state() count as use. Randomness comes only
 // from the arguments (job seed, step, lane), so equal calls give equal bits on the same machine

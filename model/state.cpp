@@ -4,7 +4,10 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string_view>
+
+#include "model/tensor_match.h"
 
 namespace crabcast::model {
 namespace {
@@ -14,7 +17,7 @@ constexpr std::string_view kAdapter = "adapter/", kOptimizer = "optimizer/";
 // One tensor of the state: how to read it and how to write it.
 struct Slot {
   std::string name;
-  at::ScalarType type;
+  std::optional<at::ScalarType> type;
   std::vector<std::int64_t> shape;
   std::function<at::Tensor()> read;
   std::function<void(const at::Tensor&)> write;
@@ -23,7 +26,7 @@ struct Slot {
 // A range of a flat buffer, with the parameter's shape.
 Slot range_slot(std::string name, const at::Tensor& buffer, std::int64_t begin,
                 const std::vector<std::int64_t>& shape) {
-  at::Tensor view = buffer.narrow(0, begin, shape[0] * shape[1]).view(shape);
+  at::Tensor view = buffer.narrow(0, begin, c10::multiply_integers(shape)).view(shape);
   return {std::move(name), at::kFloat, shape,
           [view] { return view.to(at::kCPU, at::kFloat, false, true); },
           [view](const at::Tensor& value) { view.copy_(value); }};
@@ -37,12 +40,20 @@ Slot step_slot(std::string name, std::int64_t* counter) {
           [counter](const at::Tensor& value) { *counter = value.item<std::int64_t>(); }};
 }
 
+Slot parameter_slot(std::string_view prefix, const AdapterSet& adapters, std::size_t i,
+                    std::optional<at::ScalarType> type) {
+  const Parameter& parameter = adapters.parameters()[i];
+  Slot slot = range_slot(std::string(prefix) + parameter.name, adapters.values(),
+                         adapters.offsets()[i], parameter.shape);
+  slot.type = type;
+  return slot;
+}
+
 std::vector<Slot> list_slots(const AdapterSet& adapters, AdamW& optimizer, bool adapter_only) {
   std::vector<Slot> slots;
   const auto& parameters = adapters.parameters();
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    slots.push_back(range_slot(std::string(kAdapter) + parameters[i].name, adapters.values(),
-                               adapters.offsets()[i], parameters[i].shape));
+    slots.push_back(parameter_slot(kAdapter, adapters, i, at::kFloat));
   if (adapter_only) return slots;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const std::string name = std::string(kOptimizer) + parameters[i].name;
@@ -55,9 +66,20 @@ std::vector<Slot> list_slots(const AdapterSet& adapters, AdamW& optimizer, bool 
   return slots;
 }
 
-bool fits(const Slot& slot, const at::Tensor& tensor) {
-  return tensor.defined() && tensor.scalar_type() == slot.type &&
-         tensor.sizes() == at::IntArrayRef(slot.shape);
+// All or nothing.
+Status fill(const std::vector<Slot>& slots, const std::vector<NamedTensor>& given) {
+  const at::NoGradGuard no_grad;
+  std::vector<WantedTensor> wanted;
+  std::map<std::string_view, const Slot*> by_name;
+  for (const Slot& slot : slots) {
+    wanted.push_back({slot.name, slot.shape, slot.type});
+    by_name.emplace(slot.name, &slot);
+  }
+  if (const std::string problems = mismatch(wanted, given); !problems.empty())
+    return fail(Errc::corrupt,
+                "the tensors do not fit this model and adapter, nothing was loaded: " + problems);
+  for (const auto& [name, tensor] : given) by_name.at(name)->write(tensor);
+  return {};
 }
 
 }  // namespace
@@ -72,33 +94,19 @@ std::vector<NamedTensor> export_state(const AdapterSet& adapters, const AdamW& o
 
 Status import_state(const std::vector<NamedTensor>& tensors, bool adapter_only,
                     AdapterSet& adapters, AdamW& optimizer) {
-  const at::NoGradGuard no_grad;
   const std::vector<Slot> slots = list_slots(adapters, optimizer, adapter_only);
-  std::map<std::string_view, const at::Tensor*> given;
-  std::string problems;
-  const auto problem = [&](std::string_view kind, std::string_view name) {
-    problems.append(problems.empty() ? "" : "; ").append(kind).append(" ").append(name);
-  };
-  for (const NamedTensor& tensor : tensors) {
-    if (adapter_only && tensor.name.starts_with(kOptimizer)) continue;
-    if (!given.emplace(tensor.name, &tensor.tensor).second) problem("given twice:", tensor.name);
-  }
-  for (const Slot& slot : slots) {
-    const auto found = given.find(slot.name);
-    if (found == given.end())
-      problem("missing:", slot.name);
-    else if (!fits(slot, *found->second))
-      problem("wrong shape or type:", slot.name);
-  }
-  std::map<std::string_view, const Slot*> known;
-  for (const Slot& slot : slots) known.emplace(slot.name, &slot);
-  for (const auto& [name, tensor] : given)
-    if (!known.contains(name)) problem("surplus:", name);
-  if (!problems.empty())
-    return fail(Errc::corrupt,
-                "the state does not fit this model and adapter, nothing was loaded: " + problems);
-  for (const auto& [name, tensor] : given) known.at(name)->write(*tensor);
-  return {};
+  if (!adapter_only) return fill(slots, tensors);
+  std::vector<NamedTensor> wanted;
+  for (const NamedTensor& tensor : tensors)
+    if (!tensor.name.starts_with(kOptimizer)) wanted.push_back(tensor);
+  return fill(slots, wanted);
+}
+
+Status import_parameters(const std::vector<NamedTensor>& tensors, AdapterSet& adapters) {
+  std::vector<Slot> slots;
+  for (std::size_t i = 0; i < adapters.parameters().size(); ++i)
+    slots.push_back(parameter_slot("", adapters, i, std::nullopt));
+  return fill(slots, tensors);
 }
 
 }  // namespace crabcast::model

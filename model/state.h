@@ -23,4 +23,7 @@ std::vector<NamedTensor> export_state(const AdapterSet& adapters, const AdamW& o
 Status import_state(const std::vector<NamedTensor>& tensors, bool adapter_only,
                     AdapterSet& adapters, AdamW& optimizer);
 
+// The same with the parameters' own names, in float32, float16 or bfloat16.
+Status import_parameters(const std::vector<NamedTensor>& tensors, AdapterSet& adapters);
+
 }  // namespace crabcast::model

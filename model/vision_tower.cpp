@@ -67,8 +67,7 @@ VisionTower make_vision_tower(const VisionConfig& config, const WeightMap& weigh
   const std::string root = "thinker.visual.";
   VisionTower tower;
   tower.config = config;
-  tower.patch_embed_DX =
-      weights.at(root + "patch_embed.proj.weight").reshape({config.hidden_size, -1});
+  tower.patch_embed = weights.at(root + "patch_embed.proj.weight");
   for (std::int64_t i = 0; i < config.depth; ++i) {
     const std::string name = root + "blocks." + std::to_string(i) + ".";
     const auto projection = [&](const char* part) {
@@ -123,7 +122,8 @@ at::Tensor encode_vision(const VisionTower& tower, const at::Tensor& pixels_PX,
   const VisionLayout layout = vision_layout(config, grids);
   const at::Tensor order = to_tensor(layout.window_order, device);
 
-  at::Tensor x_PD = reorder_blocks(at::linear(pixels_PX, tower.patch_embed_DX), order, unit);
+  at::Tensor x_PD =
+      reorder_blocks(at::linear(pixels_PX, tower.patch_embed.flatten(1)), order, unit);
   Rotary rotary = vision_rotary(config, grids, device);
   rotary = {reorder_blocks(rotary.cos_TF, order, unit), reorder_blocks(rotary.sin_TF, order, unit)};
   for (std::size_t i = 0; i < tower.blocks.size(); ++i) {

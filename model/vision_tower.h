@@ -27,7 +27,7 @@ struct VisionBlock {
 
 struct VisionTower {
   VisionConfig config;
-  at::Tensor patch_embed_DX;  // the convolution as a product; X = patch elements
+  at::Tensor patch_embed;  // [D, channels, time, height, width] of one patch, used as a product
   std::vector<VisionBlock> blocks;
   at::Tensor ln_q_D;
   Linear merger_0, merger_2;

@@ -42,6 +42,11 @@ Start start_of(const WeightShape& weight) {
 
 }  // namespace
 
+void tie_head(const ThinkerConfig& config, WeightMap& weights) {
+  if (config.tie_word_embeddings)
+    weights["thinker.lm_head.weight"] = weights.at("thinker.model.embed_tokens.weight");
+}
+
 WeightMap make_nano_weights() {
   WeightMap weights;
   const std::uint64_t key = name_key(kStartName);

@@ -1,4 +1,4 @@
-// The tensors of a frozen base, by their published names.
+// The tensors of a base, by their published names.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,8 +14,10 @@
 
 namespace crabcast::model {
 
-// Never requires gradients.
 using WeightMap = std::map<std::string, at::Tensor>;
+
+// Where the config ties the head to the embedding, the head's name leads to the embedding.
+void tie_head(const ThinkerConfig& config, WeightMap& weights);
 
 // The weights of `nano`, float32 on the host: a fixed function of their names, with the same bits
 // on every machine.

@@ -181,6 +181,7 @@ class SpecReader {
       read_section("", root);
       check_required();
       fill_dependent_defaults();
+      check_used();
       check_rules();
     } else if (root.kind != YamlNode::Kind::broken) {
       report(position_of(root), "", shown(root) + " is not a job spec",
@@ -331,6 +332,13 @@ class SpecReader {
     if (!given_.contains("evaluate.tasks")) spec_.evaluate.tasks = spec_.data.tasks;
   }
 
+  void check_used() {
+    for (const SpecField& field : spec_fields())
+      if (const auto key = keys_.find(field.path);
+          key != keys_.end() && !is_bad(field.path) && !is_used(field, spec_))
+        report(key->second, field.path, "has no use in this job", "it " + use_text(field));
+  }
+
   void check_rules() {
     for (const SpecRule& rule : spec_rules()) {
       if (std::any_of(rule.fields.begin(), rule.fields.end(),
@@ -435,8 +443,7 @@ std::string to_yaml(const JobSpec& spec) {
   std::string yaml;
   std::set<std::string> printed;
   for (const SpecField& field : spec_fields()) {
-    if (!field.get) continue;
-    const auto value = field.get(spec);
+    const auto value = printed_value(field, spec);
     if (!value) continue;
     print_missing_sections(yaml, printed, field.path);
     const auto depth =

@@ -16,7 +16,7 @@
 namespace crabcast {
 
 enum class Priority { low, normal, high, critical };
-enum class AdapterKind { ilora };
+enum class AdapterKind { ilora, lora, crab_v1, full };
 enum class AdapterScope { all, language_model };
 enum class MixturePolicy { task_balanced, proportional };
 enum class ReductionKind { ordered, ring };
@@ -34,11 +34,21 @@ std::string_view to_string(Precision value);
 std::string_view to_string(LearningRateSchedule value);
 std::string_view to_string(NonFinitePolicy value);
 
+// full trains the base's own tensors: no factors A and B, so no rank, alpha, dropout and scope.
+constexpr bool has_factors(AdapterKind kind) {
+  return kind != AdapterKind::full;
+}
+// Several B and a router between them.
+constexpr bool has_heads(AdapterKind kind) {
+  return kind == AdapterKind::ilora || kind == AdapterKind::crab_v1;
+}
+
 // The ids of all tasks (protocol/tasks.h), in their order: what `tasks: all` means.
 std::vector<std::string> every_task();
 
 struct AdapterSpec {
   AdapterKind kind = AdapterKind::ilora;
+  // Those that the kind has no use for keep their defaults.
   std::uint32_t rank = 16;
   double alpha = 32;
   std::uint32_t heads = 3;  // B matrices; N in the paper

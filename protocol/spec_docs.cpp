@@ -34,9 +34,14 @@ Json default_value(const SpecField& field) {
   }
 }
 
+std::string described(const SpecField& field) {
+  const std::string use = use_text(field);
+  return use.empty() ? field.description : field.description + " O" + use.substr(1) + ".";
+}
+
 Json leaf_schema(const SpecField& field) {
   Json schema;
-  schema["description"] = field.description;
+  schema["description"] = described(field);
   switch (field.kind) {
     case FieldKind::section:
       break;
@@ -89,6 +94,7 @@ Json object_schema(const std::string& section, const std::string& description) {
   schema["description"] = description;
   Json properties = Json::object();
   Json required = Json::array();
+  Json dependent = Json::object();  // what a field asks of the one beside it
   for (const SpecField& field : spec_fields()) {
     if (parent_path(field.path) != section) continue;
     const std::string name = leaf_name(field.path);
@@ -96,6 +102,8 @@ Json object_schema(const std::string& section, const std::string& description) {
       properties[name] = object_schema(field.path, field.description);
     else
       properties[name] = leaf_schema(field);
+    if (!field.chooser.empty())
+      dependent[name]["properties"][leaf_name(field.chooser)]["enum"] = field.used_for;
     // A section is required when something in it is.
     const bool holds_required =
         field.kind == FieldKind::section && properties[name].contains("required");
@@ -113,6 +121,7 @@ Json object_schema(const std::string& section, const std::string& description) {
   if (section == "train") schema["not"] = {{"type", "object"}, {"required", {"steps", "epochs"}}};
   schema["properties"] = properties;
   schema["additionalProperties"] = false;
+  if (!dependent.empty()) schema["dependentSchemas"] = dependent;
   return schema;
 }
 
@@ -159,7 +168,7 @@ std::string job_spec_reference() {
       continue;
     }
     page += "| " + in_code(field.path) + " | " + expectation(field) + " | " + default_words(field) +
-            " | " + field.description + " |\n";
+            " | " + described(field) + " |\n";
   }
   page += "\n### Rules between fields\n\n";
   for (const SpecRule& rule : spec_rules()) page += "- " + rule.text + "\n";

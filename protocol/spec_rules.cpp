@@ -40,6 +40,12 @@ Mistake bfloat16_has_gpu(const JobSpec& spec) {
   return "bfloat16 needs a GPU for each worker, and resources.worker.gpus is 0";
 }
 
+Mistake full_is_float32(const JobSpec& spec) {
+  if (spec.model.adapter.kind != AdapterKind::full || spec.train.precision == Precision::float32)
+    return std::nullopt;
+  return "kind full trains the base's own tensors, and small updates are lost in bfloat16";
+}
+
 Mistake evaluation_at_checkpoint(const JobSpec& spec) {
   if (spec.evaluate.every_steps % spec.checkpoint.every_steps == 0) return std::nullopt;
   return "evaluate.every is " + std::to_string(spec.evaluate.every_steps) +
@@ -76,6 +82,9 @@ const std::vector<SpecRule>& spec_rules() {
       {{"train.precision", "resources.worker.gpus"},
        "with train.precision bfloat16, resources.worker.gpus at least 1",
        bfloat16_has_gpu},
+      {{"model.adapter.kind", "train.precision"},
+       "with model.adapter.kind full, train.precision float32",
+       full_is_float32},
       {{"evaluate.every", "checkpoint.every"},
        "evaluate.every a multiple of checkpoint.every, because a checkpoint is what is scored",
        evaluation_at_checkpoint},

@@ -12,7 +12,7 @@ namespace {
 
 // Names of the enums' values, in their order.
 constexpr std::array kPriorities = {"low", "normal", "high", "critical"};
-constexpr std::array kAdapterKinds = {"ilora"};
+constexpr std::array kAdapterKinds = {"ilora", "lora", "crab_v1", "full"};
 constexpr std::array kAdapterScopes = {"all", "language_model"};
 constexpr std::array kMixturePolicies = {"task_balanced", "proportional"};
 constexpr std::array kReductions = {"ordered", "ring"};
@@ -194,6 +194,37 @@ void add_head(Rows& rows) {
       choice("priority", AT(priority), kPriorities, "Jobs of a higher priority are placed first."));
 }
 
+// A field of those kinds of adapters that have what `has` says.
+SpecField of_kinds(bool (*has)(AdapterKind), SpecField field) {
+  field.chooser = "model.adapter.kind";
+  for (std::size_t i = 0; i < kAdapterKinds.size(); ++i)
+    if (has(static_cast<AdapterKind>(i))) field.used_for.emplace_back(kAdapterKinds.at(i));
+  return field;
+}
+
+void add_adapter(Rows& rows) {
+  rows.push_back(section("model.adapter", "The trained weights beside the frozen ones."));
+  rows.push_back(choice("model.adapter.kind", AT(model.adapter.kind), kAdapterKinds,
+                        "ilora: one shared A, several B heads, and a router between them. lora: "
+                        "one A and one B. crab_v1: as ilora, with a dropout mask for each head. "
+                        "full: every tensor of the base is trained, for small models."));
+  rows.push_back(of_kinds(has_factors, whole("model.adapter.rank", AT(model.adapter.rank), 1, 4096,
+                                             "Rank r of the adapter.")));
+  rows.push_back(
+      of_kinds(has_factors, above_low(number("model.adapter.alpha", AT(model.adapter.alpha), 0, 1e6,
+                                             "The adapter's output is scaled by alpha / rank."))));
+  rows.push_back(of_kinds(has_heads, whole("model.adapter.heads", AT(model.adapter.heads), 1, 64,
+                                           "Number of B heads; N in the paper.")));
+  rows.push_back(
+      of_kinds(has_factors,
+               below_high(number("model.adapter.dropout", AT(model.adapter.dropout), 0, 1,
+                                 "Share of the adapter's inputs that is dropped in training."))));
+  rows.push_back(
+      of_kinds(has_factors, choice("model.adapter.scope", AT(model.adapter.scope), kAdapterScopes,
+                                   "Which projections get an adapter: those of all towers, or only "
+                                   "those of the language model.")));
+}
+
 void add_model(Rows& rows) {
   rows.push_back(section("model", "What is trained: a frozen base and the adapter on it."));
   rows.push_back(with_examples(
@@ -201,20 +232,7 @@ void add_model(Rows& rows) {
                     "A base that Crabcast ships (nano), one that was imported under this name "
                     "(crabcast base import), or a folder in Hugging Face layout, with a slash.")),
       {"nano", "/models/Qwen2.5-Omni-7B"}));
-  rows.push_back(section("model.adapter", "The trained weights beside the frozen ones."));
-  rows.push_back(choice("model.adapter.kind", AT(model.adapter.kind), kAdapterKinds,
-                        "ilora: one shared A, several B heads, and a router between them."));
-  rows.push_back(
-      whole("model.adapter.rank", AT(model.adapter.rank), 1, 4096, "Rank r of the adapter."));
-  rows.push_back(above_low(number("model.adapter.alpha", AT(model.adapter.alpha), 0, 1e6,
-                                  "The adapter's output is scaled by alpha / rank.")));
-  rows.push_back(whole("model.adapter.heads", AT(model.adapter.heads), 1, 64,
-                       "Number of B heads; N in the paper."));
-  rows.push_back(below_high(number("model.adapter.dropout", AT(model.adapter.dropout), 0, 1,
-                                   "Share of the adapter's inputs that is dropped in training.")));
-  rows.push_back(choice("model.adapter.scope", AT(model.adapter.scope), kAdapterScopes,
-                        "Which projections get an adapter: those of all towers, or only those of "
-                        "the language model."));
+  add_adapter(rows);
 }
 
 void add_data(Rows& rows) {
@@ -429,6 +447,22 @@ std::vector<std::string> names_in(std::string_view section) {
   for (const SpecField& field : spec_fields())
     if (parent_path(field.path) == section) names.push_back(leaf_name(field.path));
   return names;
+}
+
+bool is_used(const SpecField& field, const JobSpec& spec) {
+  if (field.chooser.empty()) return true;
+  const auto chosen = std::get<std::string>(*find_field(field.chooser)->get(spec));
+  return std::find(field.used_for.begin(), field.used_for.end(), chosen) != field.used_for.end();
+}
+
+std::string use_text(const SpecField& field) {
+  if (field.chooser.empty()) return "";
+  const std::vector<std::string> first(field.used_for.begin(), field.used_for.end() - 1);
+  return "only with " + field.chooser + " " + join_names(first) + " or " + field.used_for.back();
+}
+
+std::optional<SpecValue> printed_value(const SpecField& field, const JobSpec& spec) {
+  return field.get && is_used(field, spec) ? field.get(spec) : std::nullopt;
 }
 
 std::string expectation(const SpecField& field) {

@@ -52,6 +52,11 @@ struct SpecField {
   bool low_open = false;   // low itself is refused
   bool high_open = false;  // high itself is refused
 
+  // A choice beside it, and those of its values that have a use for the field. With any other value
+  // it must not be given, and is not printed. Empty: it always has a use.
+  std::string chooser;
+  std::vector<std::string> used_for;
+
   // Section: the file names it, so it exists from now on, even when it is empty.
   std::function<void(JobSpec&)> open;
   std::function<void(JobSpec&, const SpecValue&)> set;
@@ -78,6 +83,12 @@ std::string leaf_name(std::string_view path);
 std::string parent_path(std::string_view path);
 // Names of the fields that stand directly in a section ("" = the root).
 std::vector<std::string> names_in(std::string_view section);
+
+bool is_used(const SpecField& field, const JobSpec& spec);
+// "only with model.adapter.kind ilora or crab_v1"; empty for a field that always has a use.
+std::string use_text(const SpecField& field);
+// What a printed spec says; nothing for a section, and where a field is not given or has no use.
+std::optional<SpecValue> printed_value(const SpecField& field, const JobSpec& spec);
 
 // What the field takes, in words: "a whole number from 1 to 1024".
 std::string expectation(const SpecField& field);

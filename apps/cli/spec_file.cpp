@@ -57,8 +57,7 @@ Result<JobSpec> read_spec(const std::string& path) {
 nlohmann::ordered_json spec_json(const JobSpec& spec) {
   nlohmann::ordered_json root = nlohmann::ordered_json::object();
   for (const SpecField& field : spec_fields()) {
-    if (!field.get) continue;
-    const auto value = field.get(spec);
+    const auto value = printed_value(field, spec);
     if (!value) continue;
     std::string pointer = "/" + field.path;
     for (char& c : pointer)

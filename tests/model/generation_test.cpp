@@ -22,8 +22,7 @@ std::vector<ToySample> prompts() {
 
 // An adapter that changes the output, so that decoding goes through it too.
 AdapterSet& lively_adapters() {
-  static AdapterSet adapters(adapter_modules(nano(), AdapterScope::all), AdapterSpec{}, 5,
-                             at::kCPU);
+  static AdapterSet adapters({nano(), {}, ""}, AdapterSpec{}, 5, at::kCPU);
   for (std::size_t i = 0; i < adapters.parameters().size(); ++i)
     fill_uniform(adapters.values().narrow(0, adapters.offsets()[i],
                                           adapters.offsets()[i + 1] - adapters.offsets()[i]),

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "model/adapter.h"
 #include "model/random.h"
 
 namespace crabcast::model {
@@ -135,57 +134,6 @@ TEST(Dropout, TensorOperationsGiveTheBitsOfTheLoop) {
     const Dropout drop{0.37, 0xFEDCBA9876543210ULL};
     EXPECT_TRUE(at::equal(dropout(x, drop), dropout_by_tensor_operations(x, drop))) << count;
   }
-}
-
-TEST(AdapterSet, StartsFromSeedAndNameOnly) {
-  const auto modules = adapter_modules(nano(), AdapterScope::all);
-  auto reversed = modules;
-  std::reverse(reversed.begin(), reversed.end());
-  const AdapterSpec spec;
-  const AdapterSet a(modules, spec, 9, at::kCPU), b(reversed, spec, 9, at::kCPU),
-      other(modules, spec, 10, at::kCPU);
-  for (const AdapterModule& m : modules) {
-    EXPECT_TRUE(at::equal(a.find(m.module)->lora_A_RI, b.find(m.module)->lora_A_RI)) << m.module;
-    EXPECT_TRUE(at::equal(a.find(m.module)->lora_route_NI, b.find(m.module)->lora_route_NI));
-    EXPECT_FALSE(at::equal(a.find(m.module)->lora_A_RI, other.find(m.module)->lora_A_RI));
-    EXPECT_EQ(a.find(m.module)->lora_B_NOR.abs().max().item<float>(), 0);
-    const double bound = 1 / std::sqrt(static_cast<double>(m.in));
-    const double largest = a.find(m.module)->lora_A_RI.abs().max().item<double>();
-    EXPECT_LE(largest, bound);
-    EXPECT_GT(largest, 0.95 * bound);
-  }
-  EXPECT_EQ(a.find("thinker.lm_head"), nullptr);
-}
-
-TEST(AdapterSet, NamesArePublishedAndRangesCoverTheBuffer) {
-  const auto modules = adapter_modules(nano(), AdapterScope::all);
-  const AdapterSet set(modules, AdapterSpec{}, 1, at::kCPU);
-  ASSERT_EQ(set.parameters().size(), modules.size() * 5);
-  const std::string first = "base_model.model.model.layers.0.self_attn.q_proj.";
-  const char* parts[] = {"lora_A", "lora_B0", "lora_B1", "lora_B2", "lora_route"};
-  for (std::size_t i = 0; i < 5; ++i)
-    EXPECT_EQ(set.parameters()[i].name, first + parts[i] + ".weight");
-  EXPECT_EQ(set.offsets().front(), 0);
-  EXPECT_EQ(set.elements(), set.values().numel());
-  EXPECT_EQ(set.elements(), adapter_parameters(modules, 16, 3));
-  for (std::size_t i = 0; i < set.parameters().size(); ++i) {
-    const auto& shape = set.parameters()[i].shape;
-    EXPECT_EQ(set.offsets()[i + 1] - set.offsets()[i], shape[0] * shape[1]);
-  }
-}
-
-TEST(AdapterSet, LayersSeeWhatIsWrittenIntoTheBuffer) {
-  AdapterSet set(adapter_modules(nano(), AdapterScope::all), AdapterSpec{}, 1, at::kCPU);
-  const ModuleAdapter& adapter = *set.find("thinker.model.layers.0.self_attn.q_proj");
-  set.values().fill_(0.25);
-  EXPECT_EQ(adapter.lora_B_NOR.min().item<float>(), 0.25F);
-  set.begin_gradient();
-  torch::autograd::backward({(adapter.lora_A_RI * 3).sum()});
-  torch::autograd::backward({adapter.lora_A_RI.sum()});
-  const at::Tensor gradient = set.end_gradient();
-  EXPECT_EQ(gradient[0].item<float>(), 4);  // both passes were added
-  EXPECT_EQ(gradient[adapter.lora_A_RI.numel()].item<float>(), 0);
-  EXPECT_FALSE(adapter.lora_A_RI.grad().defined());
 }
 
 }  // namespace

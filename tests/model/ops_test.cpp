@@ -35,6 +35,10 @@ TEST(RmsNorm, ValueAndGradientAreThoseOfTheDefinition) {
   const at::Tensor y = rms_norm(x, weight, 1e-6);
   EXPECT_LT(largest(y - definition(1e-6)), 1e-12);
   EXPECT_LT(largest(gradient(y, x, probe) - gradient(definition(1e-6), x, probe)), 1e-12);
+  const at::Tensor trained = weight.detach().clone().set_requires_grad(true);
+  EXPECT_LT(largest(gradient(rms_norm(x, trained, 1e-6), trained, probe) -
+                    (probe * definition(1e-6) / weight).sum(0)),
+            1e-12);
   // The epsilon counts where the input is small.
   const at::Tensor small = at::full({1, 24}, 1e-3, at::kDouble);
   EXPECT_NEAR(rms_norm(small, at::ones({24}, at::kDouble), 1e-6)[0][0].item<double>(),

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -67,8 +68,8 @@ struct Golden {
     if (!base) throw std::runtime_error(base.error().message);
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
       const std::string name = entry.path().stem().string();
-      if (entry.path().extension() == ".safetensors" && name != "adapter" && name != "media" &&
-          !name.starts_with("model"))
+      if (entry.path().extension() == ".safetensors" && !name.starts_with("adapter") &&
+          name != "media" && !name.starts_with("model"))
         batches[name] = read_tensors(entry.path());
     }
   }
@@ -87,17 +88,23 @@ inline ModelInput model_input(const TensorFile& batch) {
 
 // The thinker of a golden with its adapter, as a session puts it together.
 struct AdaptedThinker {
-  AdaptedThinker(const Golden& golden, AdapterScope scope)
-      : spec{.rank = static_cast<std::uint32_t>(golden.adapter.number("rank")),
+  AdaptedThinker(const Golden& golden, AdapterScope scope, AdapterKind kind = AdapterKind::ilora)
+      : spec{.kind = kind,
+             .rank = static_cast<std::uint32_t>(golden.adapter.number("rank")),
              .alpha = golden.adapter.number("alpha"),
              .heads = static_cast<std::uint32_t>(golden.adapter.number("heads")),
              .dropout = 0,
              .scope = scope},
-        adapters(adapter_modules(golden.base->config, scope), spec, 1, at::kCPU),
-        thinker(make_thinker(golden.base->config, golden.base->weights, &adapters)) {
+        adapters(*golden.base, spec, 1, at::kCPU),
+        thinker(make_thinker(golden.base->config, adapters.weights(*golden.base), &adapters)) {
+    if (!has_factors(kind)) return;  // starts as the base
     const auto& parameters = adapters.parameters();
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      part(adapters.values(), i).copy_(golden.adapter.at("initial/" + parameters[i].name));
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      // LoRA starts with the first head.
+      const std::string name =
+          std::regex_replace(parameters[i].name, std::regex("lora_B\\.weight$"), "lora_B0.weight");
+      part(adapters.values(), i).copy_(golden.adapter.at("initial/" + name));
+    }
   }
 
   // The elements of parameter tensor `i` in a buffer like adapters.values().

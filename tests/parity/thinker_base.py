@@ -132,6 +132,12 @@ def make_model(config):
     return model.eval().requires_grad_(False)
 
 
+def copy_of(model, config):
+    copied = make_model(config)
+    copied.load_state_dict(model.state_dict())
+    return copied
+
+
 def random_model(rng, widest):
     config = random_config(rng, widest)
     model = make_model(config)

@@ -3,9 +3,10 @@
     python3 tests/parity/thinker_golden.py FOLDER SEED...             every kind of batch
     python3 tests/parity/thinker_golden.py --small FOLDER SEED...     the files of the repository
 
-Makes FOLDER/seed_N for each seed: a base (config.json and safetensors), adapter.safetensors,
-BATCH.safetensors for each batch, and media.safetensors of random sound, pictures and videos. Eager attention, float32, on a CPU. Needs what thinker_parity.py
-installs.
+Makes FOLDER/seed_N for each seed: a base (config.json and safetensors), adapter.safetensors (I-LoRA
+without dropout), adapter_KIND.safetensors (every kind, with dropout), BATCH.safetensors for each batch,
+and media.safetensors of random sound, pictures and videos. Eager attention, float32, on a CPU. Needs
+what thinker_parity.py installs.
 """
 
 import argparse
@@ -19,12 +20,14 @@ torch = packages.load_torch()
 
 from safetensors.torch import save_file
 
+import dropout_mask
 import media_golden
+import thinker_adapter
 import thinker_base
 import thinker_batch
-import thinker_ilora
 
 SCOPES = ["all", "language_model"]
+KINDS = [*thinker_adapter.KINDS, "full"]
 STEPS = 3
 NEW_TOKENS = 6
 
@@ -138,16 +141,34 @@ def random_optimizer(rng):
             "beta1": rng.choice([0.9, 0.8]), "beta2": rng.choice([0.999, 0.95]), "epsilon": 1e-5}
 
 
-def train(model, parameters, optimizer, batches):
+def train(model, parameters, optimizer, batches, before_step=lambda step, batch: None):
     """One step on each batch with the mean loss; parameters that had no part are left alone."""
     adamw = torch.optim.AdamW(parameters.values(), lr=optimizer["lr"],
                               betas=(optimizer["beta1"], optimizer["beta2"]),
                               eps=optimizer["epsilon"], weight_decay=optimizer["weight_decay"])
-    for batch in batches:
+    for step, batch in enumerate(batches, 1):
+        before_step(step, batch)
         adamw.zero_grad(set_to_none=True)
         token_losses(model, batch)[2].mean().backward()
         adamw.step()
     return {name: parameter.detach() for name, parameter in parameters.items()}
+
+
+def train_kind(kind, base, config, spec, values, optimizer, batches, dropout):
+    """What is trained after the steps. Dropout in the text model, whose layers see tokens in a row."""
+    model = thinker_base.copy_of(base, config)
+    if kind == "full":
+        return train(model, thinker_adapter.all_weights(model), optimizer, batches)
+    if kind == "lora":
+        values = thinker_adapter.lora_values(values)
+    dropping = thinker_adapter.Dropping()
+    parameters = thinker_adapter.attach(model, "language_model", spec, values, kind, dropping)
+
+    def before_step(step, batch):
+        key = dropout_mask.pass_key(dropout["seed"], step, dropout["lane"])
+        dropping.of_pass(dropout["rate"], key, batch.mask())
+
+    return train(model, parameters, optimizer, batches, before_step)
 
 
 def save(file, tensors, metadata=None):
@@ -155,23 +176,27 @@ def save(file, tensors, metadata=None):
     save_file(kept, str(file), {name: str(value) for name, value in (metadata or {}).items()})
 
 
-def write(folder, seed, small):
+def start(seed, small):
     rng = random.Random(seed)
     config, base = thinker_base.random_model(rng, widest=16 if small else 40)
     maker = thinker_batch.Maker(config, rng)
     batches = {name: maker.batch(kinds)
                for name, kinds in kinds_of_batches(rng, small).items()}
-    spec, optimizer = thinker_ilora.random_spec(rng), random_optimizer(rng)
-    values = thinker_ilora.random_values(base, spec, rng)
+    return rng, config, base, batches
+
+
+def write(folder, seed, small):
+    rng, config, base, batches = start(seed, small)
+    spec, optimizer = thinker_adapter.random_spec(rng), random_optimizer(rng)
+    values = thinker_adapter.random_values(base, spec, rng)
     steps = (list(batches) * STEPS)[:STEPS] if small else rng.sample(list(batches), STEPS)
 
     shutil.rmtree(folder, ignore_errors=True)
     thinker_base.write_base(folder, config, base, rng)
     models = {}
     for scope in SCOPES:
-        model = thinker_base.make_model(config)
-        model.load_state_dict(base.state_dict())
-        models[scope] = model, thinker_ilora.attach(model, scope, spec, values)
+        model = thinker_base.copy_of(base, config)
+        models[scope] = model, thinker_adapter.attach(model, scope, spec, values)
     for name, batch in batches.items():
         save(folder / f"{name}.safetensors", batch_golden(models, batch))
     adapter = {f"initial/{name}": tensor for name, tensor in values.items()}
@@ -180,6 +205,11 @@ def write(folder, seed, small):
         adapter |= {f"{scope}/trained/{name}": tensor for name, tensor in trained.items()}
     save(folder / "media.safetensors", media_golden.golden(rng, small))
     save(folder / "adapter.safetensors", adapter, {**spec, **optimizer, "steps": " ".join(steps)})
+    dropout = {"rate": rng.uniform(0.05, 0.5), "seed": rng.getrandbits(63), "lane": rng.randrange(4)}
+    for kind in KINDS:
+        trained = train_kind(kind, base, config, spec, values, optimizer,
+                             [batches[name] for name in steps], dropout)
+        save(folder / f"adapter_{kind}.safetensors", trained, dropout)
     print(f"seed {seed}: {sum(p.numel() for p in base.parameters())} weights, batches",
           *[f"{name} {len(b.samples)} x {b.width}" for name, b in batches.items()], flush=True)
 

@@ -22,23 +22,10 @@ double relative(const at::Tensor& ours, const at::Tensor& theirs) {
   return difference == 0 ? 0 : difference / scale;
 }
 
-struct Gradient {
-  at::Tensor losses, values;
-  std::vector<bool> touched;  // for each parameter tensor
-};
-
-Gradient backward(AdaptedThinker& adapted, const PackedInput& packed) {
-  std::vector<bool> modules(adapted.adapters.modules().size(), false);
-  Pass pass;
-  pass.touched = &modules;
+FlatGradient backward(AdaptedThinker& adapted, const PackedInput& packed, const Pass& pass = {}) {
   adapted.adapters.begin_gradient();
-  Gradient gradient{token_losses(adapted.thinker, packed, pass), {}, {}};
-  torch::autograd::backward({gradient.losses.sum()});
-  gradient.values = adapted.adapters.end_gradient();
-  gradient.losses = gradient.losses.detach();
-  for (const Parameter& parameter : adapted.adapters.parameters())
-    gradient.touched.push_back(modules[parameter.module]);
-  return gradient;
+  torch::autograd::backward({token_losses(adapted.thinker, packed, pass).sum()});
+  return adapted.adapters.end_gradient();
 }
 
 class ThinkerParity : public testing::TestWithParam<std::string> {
@@ -76,6 +63,36 @@ class ThinkerParity : public testing::TestWithParam<std::string> {
         check(adapted, pack(batch), batch, prefix, prefix + name);
       }
     }
+  }
+
+  // Makes the golden's steps, and compares what they changed with `trained`.
+  template <class MakePass>
+  void expect_trained(const std::string& what, AdaptedThinker& adapted, const TensorFile& trained,
+                      const std::string& prefix, const MakePass& make_pass) {
+    const TensorFile& file = golden_.adapter;
+    OptimizerSpec spec;
+    spec.lr = file.number("lr");
+    spec.weight_decay = file.number("weight_decay");
+    spec.beta1 = file.number("beta1");
+    spec.beta2 = file.number("beta2");
+    spec.epsilon = file.number("epsilon");
+    const at::Tensor& values = adapted.adapters.values();
+    const at::Tensor initial = values.clone();
+    AdamW optimizer(spec, adapted.adapters.offsets(), values.options());
+    std::istringstream steps(file.metadata.at("steps"));
+    std::uint64_t step = 0;
+    for (std::string name; steps >> name;) {
+      const PackedInput packed = pack(golden_.batches.at(name));
+      const FlatGradient gradient = backward(adapted, packed, make_pass(++step));
+      const at::NoGradGuard no_grad;
+      optimizer.step(values, gradient.values, 1.0 / static_cast<double>(packed.targets.numel()),
+                     gradient.touched, spec.lr);
+    }
+    at::Tensor expected = initial.clone();
+    for (std::size_t i = 0; i < adapted.adapters.parameters().size(); ++i)
+      adapted.part(expected, i).copy_(trained.at(prefix + adapted.adapters.parameters()[i].name));
+    // All tensors together: the smallest updates are near the last bit of what they are added to.
+    expect_close(what, values - initial, expected - initial, kUpdateLimit);
   }
 
   Golden golden_;
@@ -143,7 +160,7 @@ TEST_P(ThinkerParity, Losses) {
 TEST_P(ThinkerParity, Gradients) {
   on_every_batch([&](AdaptedThinker& adapted, const PackedInput& packed, const TensorFile& batch,
                      const std::string& prefix, const std::string& place) {
-    const Gradient ours = backward(adapted, packed);
+    const FlatGradient ours = backward(adapted, packed);
     for (std::size_t i = 0; i < ours.touched.size(); ++i) {
       const std::string& name = adapted.adapters.parameters()[i].name;
       const std::string key = prefix + "gradient/" + name;
@@ -156,33 +173,26 @@ TEST_P(ThinkerParity, Gradients) {
 }
 
 TEST_P(ThinkerParity, AdaptersAfterThreeSteps) {
-  const TensorFile& file = golden_.adapter;
-  OptimizerSpec spec;
-  spec.lr = file.number("lr");
-  spec.weight_decay = file.number("weight_decay");
-  spec.beta1 = file.number("beta1");
-  spec.beta2 = file.number("beta2");
-  spec.epsilon = file.number("epsilon");
   for (const AdapterScope scope : {AdapterScope::all, AdapterScope::language_model}) {
     AdaptedThinker adapted(golden_, scope);
-    const at::Tensor& values = adapted.adapters.values();
-    const at::Tensor initial = values.clone();
-    AdamW optimizer(spec, adapted.adapters.offsets(), values.options());
-    std::istringstream steps(file.metadata.at("steps"));
-    for (std::string name; steps >> name;) {
-      const PackedInput packed = pack(golden_.batches.at(name));
-      const Gradient gradient = backward(adapted, packed);
-      const at::NoGradGuard no_grad;
-      optimizer.step(values, gradient.values, 1.0 / static_cast<double>(packed.targets.numel()),
-                     gradient.touched, spec.lr);
-    }
     const std::string prefix(to_string(scope));
-    at::Tensor trained = initial.clone();
-    for (std::size_t i = 0; i < adapted.adapters.parameters().size(); ++i)
-      adapted.part(trained, i)
-          .copy_(file.at(prefix + "/trained/" + adapted.adapters.parameters()[i].name));
-    // All tensors together: the smallest updates are near the last bit of what they are added to.
-    expect_close(prefix, values - initial, trained - initial, kUpdateLimit);
+    expect_trained(prefix, adapted, golden_.adapter, prefix + "/trained/",
+                   [](std::uint64_t) { return Pass{}; });
+  }
+}
+
+// Dropout too, in the text model: its masks are functions of seed, step, lane, module and head.
+TEST_P(ThinkerParity, EveryKindAfterThreeSteps) {
+  for (const AdapterKind kind :
+       {AdapterKind::ilora, AdapterKind::lora, AdapterKind::crab_v1, AdapterKind::full}) {
+    const std::string name(to_string(kind));
+    const TensorFile trained = read_tensors(GetParam() + "/adapter_" + name + ".safetensors");
+    const auto seed = std::stoull(trained.metadata.at("seed"));
+    const auto lane = static_cast<std::uint32_t>(trained.number("lane"));
+    AdaptedThinker adapted(golden_, AdapterScope::language_model, kind);
+    expect_trained(name, adapted, trained, "", [&](std::uint64_t step) {
+      return training_pass(trained.number("rate"), seed, step, lane);
+    });
   }
 }
 

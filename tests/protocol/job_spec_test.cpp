@@ -102,6 +102,16 @@ TEST(JobSpec, DefaultsFollowOtherFields) {
   EXPECT_EQ(spec.evaluate.tasks, std::vector<std::string>{"captioning"});
 }
 
+TEST(JobSpec, PrintsWhatTheKindOfAdapterUses) {
+  const auto printed = [](const std::string& adapter) {
+    return to_yaml(parsed("name: t\nmodel: {base: nano, adapter: {" + adapter +
+                          "}}\ndata: {corpus: {synthetic: {}}}\n"));
+  };
+  EXPECT_THAT(printed("kind: crab_v1"), HasSubstr("    rank: 16\n    alpha: 32\n    heads: 3\n"));
+  EXPECT_THAT(printed("kind: lora, rank: 4"), HasSubstr("    rank: 4\n    alpha: 32\n    dropout"));
+  EXPECT_THAT(printed("kind: full"), HasSubstr("    kind: full\ndata:\n"));
+}
+
 TEST(JobSpec, AnEmptySectionMeansItsDefaults) {
   EXPECT_EQ(parsed(kShortest + "train:\n  # steps: 5\nevaluate: ~\n"), parsed(kShortest));
   EXPECT_EQ(parsed("name: tiny\nmodel: {base: nano}\ndata: {corpus: {synthetic: }}\n"),
@@ -215,6 +225,17 @@ std::vector<BadSpec> bad_fields() {
        "name: t\nmodel: {base: nano, adapter: {dropout: 1}}\n"
        "data: {corpus: {synthetic: {}}}\n",
        2, 40, "model.adapter.dropout", "too large", "below 1"},
+      {"unknown kind of adapter",
+       "name: t\nmodel: {base: nano, adapter: {kind: ilroa}}\ndata: {corpus: {synthetic: {}}}\n", 2,
+       37, "model.adapter.kind", "did you mean ilora?", "one of ilora, lora, crab_v1, full"},
+      {"rank without factors",
+       "name: t\nmodel: {base: nano, adapter: {rank: 4, kind: full}}\n"
+       "data: {corpus: {synthetic: {}}}\n",
+       2, 31, "model.adapter.rank", "has no use in this job", "kind ilora, lora or crab_v1"},
+      {"heads of a plain lora",
+       "name: t\nmodel: {base: nano, adapter: {kind: lora, rank: 4, heads: 1}}\n"
+       "data: {corpus: {synthetic: {}}}\n",
+       2, 52, "model.adapter.heads", "has no use in this job", "kind ilora or crab_v1"},
       {"unknown precision", kShortest + "train: {precision: bf16}\n", 4, 20, "train.precision",
        "did you mean bfloat16?", "one of float32, bfloat16"},
       {"unknown priority", kShortest + "priority: hihg\n", 4, 11, "priority", "did you mean high?",
@@ -260,6 +281,10 @@ std::vector<BadSpec> broken_rules() {
        "resources.workers.max", "only 4 lanes", "at most train.lanes"},
       {"bfloat16 on a CPU", kShortest + "train: {precision: bfloat16}\n", 4, 20, "train.precision",
        "needs a GPU", "resources.worker.gpus at least 1"},
+      {"all weights in bfloat16",
+       "name: t\nmodel: {base: nano, adapter: {kind: full}}\ndata: {corpus: {synthetic: {}}}\n"
+       "train: {precision: bfloat16}\nresources: {worker: {gpus: 1}}\n",
+       2, 37, "model.adapter.kind", "lost in bfloat16", "train.precision float32"},
       {"evaluation between checkpoints", kShortest + "evaluate: {every: 70 steps}\n", 4, 19,
        "evaluate.every", "no multiple of checkpoint.every", "a multiple"},
       {"metric that is no task", kShortest + "checkpoint: {keep: {by: eval/caption}}\n", 4, 25,

@@ -77,7 +77,10 @@ bool type_accepts(const Json& wanted, const Json& value) {
 
 bool properties_accept(const Json& schema, const Json& value) {
   for (const auto& [name, item] : value.items()) {
-    if (!schema.at("properties").contains(name)) return false;  // additionalProperties: false
+    if (!schema.at("properties").contains(name)) {
+      if (schema.contains("additionalProperties")) return false;  // it is false
+      continue;
+    }
     if (!accepts(schema.at("properties").at(name), item)) return false;
   }
   return true;
@@ -115,6 +118,11 @@ bool keyword_accepts(const Json& schema, const std::string& word, const Json& ru
     });
   if (word == "properties") return !value.is_object() || properties_accept(schema, value);
   if (word == "additionalProperties") return rule == false;
+  if (word == "dependentSchemas") {
+    for (const auto& [name, dependent] : rule.items())
+      if (value.contains(name) && !accepts(dependent, value)) return false;
+    return true;
+  }
   const std::set<std::string> notes = {"description", "default", "examples",
                                        "title",       "$schema", "$id"};
   EXPECT_TRUE(notes.contains(word)) << "unknown schema word " << word;
@@ -248,6 +256,10 @@ TEST(SpecDocs, TheSchemaRefusesUnknownAndMissingFields) {
   EXPECT_FALSE(check(good + "colour: red\n"));
   EXPECT_FALSE(check(good + "train: {lr: 1}\n"));
   EXPECT_FALSE(check(good + "train: {steps: 1, epochs: 1}\n"));
+  const std::string data = "data: {corpus: {synthetic: {}}}\n";
+  EXPECT_TRUE(check("name: t\nmodel: {base: nano, adapter: {kind: lora, rank: 4}}\n" + data));
+  EXPECT_FALSE(check("name: t\nmodel: {base: nano, adapter: {kind: lora, heads: 4}}\n" + data));
+  EXPECT_FALSE(check("name: t\nmodel: {base: nano, adapter: {rank: 4, kind: full}}\n" + data));
   EXPECT_FALSE(check("model: {base: nano}\ndata: {corpus: {synthetic: {}}}\n"));
   EXPECT_FALSE(check("name: t\nmodel: {base: nano}\ndata: {corpus: {}}\n"));
   EXPECT_FALSE(check("name: t\nmodel: {base: nano}\ndata: {corpus: {synthetic: {}, avuie: /d}}\n"));

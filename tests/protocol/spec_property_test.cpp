@@ -62,10 +62,11 @@ void fill(Dice& dice, ModelSpec& model) {
   auto& [base, adapter] = model;
   base = dice.path();
   auto& [kind, rank, alpha, heads, dropout, scope] = adapter;
-  kind = AdapterKind::ilora;
+  kind = dice.pick(AdapterKind::full);
+  if (has_heads(kind)) heads = dice.whole_as<std::uint32_t>(1, 64);
+  if (!has_factors(kind)) return;
   rank = dice.whole_as<std::uint32_t>(1, 4096);
   alpha = dice.number(0, 1e6);
-  heads = dice.whole_as<std::uint32_t>(1, 64);
   dropout = dice.number(0, 1);
   scope = dice.pick(AdapterScope::language_model);
 }
@@ -82,7 +83,7 @@ void fill(Dice& dice, DataSpec& data) {
   mixture = dice.pick(MixturePolicy::proportional);
 }
 
-void fill(Dice& dice, TrainSpec& train) {
+void fill(Dice& dice, TrainSpec& train, bool may_be_bfloat16) {
   auto& [steps, epochs, lanes, samples_per_lane, reduction, precision, seed, optimizer] = train;
   if (dice.coin())
     steps = dice.whole(1, 1'000'000'000);
@@ -91,7 +92,7 @@ void fill(Dice& dice, TrainSpec& train) {
   lanes = dice.whole_as<std::uint32_t>(1, 1024);
   samples_per_lane = dice.whole_as<std::uint32_t>(1, 1024);
   reduction = dice.pick(ReductionKind::ring);
-  precision = dice.pick(Precision::bfloat16);
+  precision = may_be_bfloat16 ? dice.pick(Precision::bfloat16) : Precision::float32;
   seed = dice.whole(0, UINT64_MAX);
   auto& [lr, weight_decay, schedule, warmup, clip_norm, beta1, beta2, epsilon] = optimizer;
   lr = dice.number(0, 10);
@@ -115,7 +116,7 @@ JobSpec random_spec(Dice& dice) {
   priority = dice.pick(Priority::critical);
   fill(dice, model);
   fill(dice, data);
-  fill(dice, train);
+  fill(dice, train, model.adapter.kind != AdapterKind::full);
   auto& [workers_min, workers_max, worker, loaders, loader, evaluators, evaluator] = resources;
   workers_max = dice.whole_as<std::uint32_t>(1, train.lanes);
   workers_min = dice.whole_as<std::uint32_t>(1, workers_max);
