@@ -40,6 +40,19 @@ std::optional<std::string> published_name(std::string_view name) {
   return std::nullopt;
 }
 
+std::string in_memory_name(std::string_view published) {
+  constexpr Renaming kBack[] = {
+      {"model.language_model.", "thinker.model."},
+      {"model.audio_tower.", "thinker.audio_tower."},
+      {"model.visual.", "thinker.visual."},
+      {"lm_head.", "thinker.lm_head."},
+  };
+  for (const auto& [in_memory, name] : kBack)
+    if (published.starts_with(name))
+      return std::string(in_memory).append(published.substr(name.size()));
+  return std::string(published);
+}
+
 bool is_of_another_part(std::string_view name) {
   for (const std::string_view prefix : kOtherParts)
     if (name.starts_with(prefix)) return true;

@@ -11,6 +11,9 @@ namespace crabcast::model {
 // that transformers gives it; nothing for any other tensor. Only the beginning is looked at.
 std::optional<std::string> published_name(std::string_view name);
 
+// What transformers 5 calls a tensor or module of the thinker in memory, from its published name.
+std::string in_memory_name(std::string_view published);
+
 // Tensors of the talker and of the vocoder, which the published files hold too and nothing here
 // needs.
 bool is_of_another_part(std::string_view name);

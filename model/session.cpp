@@ -16,6 +16,7 @@
 
 #include "model/adamw.h"
 #include "model/adapter.h"
+#include "model/adapter_file.h"
 #include "model/base.h"
 #include "model/guarded.h"
 #include "model/packing.h"
@@ -173,6 +174,17 @@ class LocalSession final : public Session {
 
   [[nodiscard]] std::vector<NamedTensor> state() const override {
     return export_state(adapters_, optimizer_);
+  }
+
+  Status load_initial_adapter() override {
+    const AdapterSpec& spec = options_.model.adapter;
+    if (!spec.init) return {};
+    return guarded("model.adapter.init", kWhenFull, [&]() -> Status {
+      auto file = open_adapter(*spec.init);
+      if (!file) return fail(file.error());
+      CRABCAST_TRY(check_adapter(*file, thinker_.config, spec, base_hash_));
+      return import_parameters(file->tensors, adapters_);
+    });
   }
 
   Status load_state(const std::vector<NamedTensor>& tensors, bool adapter_only) override {

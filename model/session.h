@@ -76,6 +76,9 @@ class Session {
   // XXH3-64 of all trainable parameters, in parameter order.
   [[nodiscard]] virtual std::uint64_t parameter_checksum() const = 0;
 
+  // What a job begins with: model.adapter.init in place of the start that was drawn; without one
+  // nothing happens. invalid_argument: it is of another base, kind, rank or scope; all that differs.
+  virtual Status load_initial_adapter() = 0;
   // Everything that a checkpoint or a joining peer needs, copied to host memory: parameters
   // ("adapter/NAME", names as Crab+ publishes them), moments ("optimizer/NAME.exp_avg",
   // ".exp_avg_sq", ".step").

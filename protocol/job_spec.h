@@ -54,6 +54,7 @@ struct AdapterSpec {
   std::uint32_t heads = 3;  // B matrices; N in the paper
   double dropout = 0.1;     // in [0, 1)
   AdapterScope scope = AdapterScope::all;
+  std::optional<std::string> init = {};  // an adapter's file or folder, on each node that trains
   friend bool operator==(const AdapterSpec&, const AdapterSpec&) = default;
 };
 

@@ -223,6 +223,13 @@ void add_adapter(Rows& rows) {
       of_kinds(has_factors, choice("model.adapter.scope", AT(model.adapter.scope), kAdapterScopes,
                                    "Which projections get an adapter: those of all towers, or only "
                                    "those of the language model.")));
+  rows.push_back(with_examples(
+      with_note(text("model.adapter.init", AT(model.adapter.init), kPath, kPathWords,
+                     "An adapter to begin with, of the same kind, rank and scope and of the same "
+                     "base: a file or a folder that crabcast adapter inspect reads; the same path "
+                     "on every node."),
+                "not given"),
+      {"/models/crab-plus/finetune_weights.bin"}));
 }
 
 void add_model(Rows& rows) {

@@ -43,6 +43,7 @@ constexpr int kNiceness = 10;  // training goes first where they share cores
 // While the session still holds the adapter that no step has changed.
 Status prepare_references(EvaluatorParts& parts) {
   if (parts.references) return {};
+  CRABCAST_TRY(parts.session->load_initial_adapter());
   pb::Evaluate request;
   const auto& spec = parts.process->spec.evaluate;
   for (const auto& task : spec.tasks) request.add_tasks(task);

@@ -133,6 +133,9 @@ Status GenerationRun::load_state() {
     } else if (parts_.control.applied() != 0) {
       fatal_ = true;  // cannot happen: who has applied a step holds state
       return fail(Errc::internal, "asked to begin afresh after steps were applied");
+    } else if (const Status initial = session_.load_initial_adapter(); !initial) {
+      fatal_ = true;  // it will not fit the next time either
+      return initial;
     }
     parts_.control.reset_to(before);
   } else if (parts_.control.applied() != before) {

@@ -113,6 +113,7 @@ CommandLine::CommandLine()
   add_looking_verbs();
   add_store_verbs();
   add_compute_verbs();
+  add_adapter_verbs();
   add_cluster_verbs();
   add_machine_verbs();
 }
@@ -412,7 +413,8 @@ Exit CommandLine::run(const std::vector<std::string>& arguments) {
     return usage_error(text, *words.at);
   }
   const std::string group = words.at->get_parent() ? words.at->get_parent()->get_name() : "";
-  if (group == "data" || group == "base")
+  const bool exports = group == "adapter" && words.at->get_name() == "export";
+  if (group == "data" || group == "base" || (group == "adapter" && !exports))
     return hand_on_verb(group, words.at->get_name(), arguments, words.next);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());

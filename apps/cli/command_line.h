@@ -41,6 +41,7 @@ class CommandLine {
   void add_looking_verbs();
   void add_store_verbs();
   void add_compute_verbs();
+  void add_adapter_verbs();
   void add_machine_verbs();
   Exit usage_error(const std::string& message, const CLI::App& at) const;
   // Names an option that `at` does not have, and the one that was most likely meant; empty when all
@@ -59,6 +60,7 @@ class CommandLine {
   SubmitOptions submit_;
   LogOptions logs_;
   CheckpointOptions checkpoint_;
+  AdapterExportOptions adapter_export_;
   std::string job_, launch_file_, shell_;
   bool all_ = false, follow_ = false, keep_ = false;
 };

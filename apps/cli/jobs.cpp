@@ -11,7 +11,6 @@
 #include "apps/cli/spec_file.h"
 #include "apps/cli/status_text.h"
 #include "apps/cli/verbs.h"
-#include "protocol/base_location.h"
 #include "protocol/clock.h"
 #include "protocol/format.h"
 
@@ -38,6 +37,7 @@ void make_paths_absolute(JobSpec& spec) {
     if (!path.starts_with("/")) path = std::filesystem::absolute(path).lexically_normal();
   };
   if (spec.data.corpus.avuie) absolute(*spec.data.corpus.avuie);
+  if (spec.model.adapter.init) absolute(*spec.model.adapter.init);
   if (spec.model.base.find('/') != std::string::npos) absolute(spec.model.base);
 }
 
@@ -71,10 +71,10 @@ Exit validate(const Common& common, const ValidateOptions& options) {
     if (common.json) print_json(problems_json(spec.error()));
     return complain(spec.error().error(), false);
   }
-  // A spec for a cluster is valid all the same: its nodes may have the base.
+  // A spec for a cluster is valid all the same: its nodes may have them.
   const actors::StateFolder state{common.state};
-  if (auto base = locate_base(spec->model.base, state.bases()); !base)
-    note(base.error().message, common.quiet);
+  if (const Status found = find_places(*spec, state.bases()); !found)
+    note(found.error().message, common.quiet);
   if (common.json)
     print_ordered_json(spec_json(*spec));
   else if (options.print)

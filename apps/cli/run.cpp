@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <caf/all.hpp>
-#include <fstream>
 #include <iostream>
-#include <sstream>
 
 #include "actors/control/agent.h"
 #include "actors/control/state_folder.h"
@@ -18,8 +16,8 @@
 #include "apps/cli/progress_view.h"
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
+#include "apps/cli/spec_file.h"
 #include "apps/cli/verbs.h"
-#include "protocol/base_location.h"
 #include "protocol/format.h"
 #include "protocol/job_spec.h"
 #include "scheduler/scheduler.h"
@@ -29,16 +27,6 @@ namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(250);
 constexpr std::uint32_t kEventsPage = 200;
-
-Result<JobSpec> read_spec(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return fail(error_from_errno(errno, "job spec " + path));
-  std::stringstream text;
-  text << file.rdbuf();
-  auto spec = parse_job_spec(text.str(), path);
-  if (!spec) return fail(spec.error().error());
-  return *spec;
-}
 
 // `run` is one person's job on one machine: it never waits for cores that the machine does not
 // have. It says so when the job asks for more.
@@ -162,8 +150,8 @@ Exit run(const Common& common, const RunOptions& options) {
   if (!spec) return complain(spec.error(), common.json);
   const actors::StateFolder state{common.state};
   // Its processes would find out too, but only after the corpus was rendered.
-  if (auto base = locate_base(spec->model.base, state.bases()); !base)
-    return complain(base.error(), common.json);
+  if (const Status found = find_places(*spec, state.bases()); !found)
+    return complain(found.error(), common.json);
   ProgressView view(common.json                  ? ProgressView::Style::json
                     : common.quiet               ? ProgressView::Style::none
                     : is_terminal(STDOUT_FILENO) ? ProgressView::Style::bar

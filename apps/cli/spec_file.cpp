@@ -4,6 +4,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "protocol/base_location.h"
 #include "protocol/spec_table.h"
 
 namespace crabcast::apps {
@@ -52,6 +53,14 @@ Result<JobSpec> read_spec(const std::string& path) {
   auto spec = parse_job_spec(*text, path == "-" ? "stdin" : path);
   if (!spec) return fail(spec.error().error());
   return std::move(*spec);
+}
+
+Status find_places(const JobSpec& spec, const std::filesystem::path& imported) {
+  if (auto base = locate_base(spec.model.base, imported); !base) return fail(base.error());
+  const auto& init = spec.model.adapter.init;
+  std::error_code error;
+  if (!init || std::filesystem::exists(*init, error)) return {};
+  return fail(Errc::not_found, "model.adapter.init: there is no file and no folder " + *init);
 }
 
 nlohmann::ordered_json spec_json(const JobSpec& spec) {

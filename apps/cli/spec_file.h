@@ -1,6 +1,7 @@
 // A job spec from a file, read and checked before anything is sent.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -13,8 +14,11 @@ namespace crabcast::apps {
 Result<std::string> read_spec_text(const std::string& path);
 // Read and validated; invalid_spec lists every mistake as FILE:LINE:COLUMN: ...
 Result<JobSpec> read_spec(const std::string& path);
-// Every field with its value, defaults included, under the names of the YAML form; valid under
-// docs/job-spec.schema.json.
+// Whether this machine has what the spec names: its base, in `imported` or elsewhere, and the
+// adapter that it begins with. not_found.
+Status find_places(const JobSpec& spec, const std::filesystem::path& imported);
+// Every field that it has a use for with its value, defaults included, under the names of the YAML
+// form; valid under docs/job-spec.schema.json.
 nlohmann::ordered_json spec_json(const JobSpec& spec);
 
 }  // namespace crabcast::apps

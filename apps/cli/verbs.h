@@ -77,6 +77,17 @@ Exit ckpt_ls(const Common& common, const CheckpointOptions& options);  // checkp
 Exit ckpt_verify(const Common& common, const CheckpointOptions& options);
 Exit report(const Common& common, const CheckpointOptions& options);  // report_verb.cpp
 
+struct AdapterExportOptions {
+  std::string path;                         // a file or folder; or empty with job or store
+  std::string job;                          // id
+  std::filesystem::path store;              // a job's store folder
+  std::optional<std::uint64_t> checkpoint;  // default: the newest that verifies
+  std::string format, out;
+  // What a file does not say, as it was given; empty: not given.
+  std::string kind, alpha, dropout;
+};
+Exit adapter_export(const Common& common, const AdapterExportOptions& options);  // adapter.cpp
+
 Exit doctor(const Common& common);  // doctor.cpp
 // Prints the completion of the command line that `root` describes.
 Exit completion(const CLI::App& root, const std::string& shell);  // completion.cpp

@@ -1,9 +1,6 @@
 #include "apps/compute/base_verbs.h"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +8,7 @@
 #include "actors/control/state_folder.h"
 #include "apps/cli/exit_codes.h"
 #include "apps/compute/base_make_verb.h"
+#include "apps/compute/verb_output.h"
 #include "model/base_import.h"
 #include "model/base_inspect.h"
 #include "protocol/format.h"
@@ -19,43 +17,6 @@ namespace crabcast::apps {
 namespace {
 
 using nlohmann::ordered_json;
-
-Exit complain(const Error& error, bool json) {
-  const Exit code = exit_of(error.code);
-  if (json)
-    std::cout << ordered_json{{"error",
-                               {{"code", to_string(error.code)},
-                                {"message", error.message},
-                                {"exit", static_cast<int>(code)}}}}
-                     .dump(2, ' ', false, ordered_json::error_handler_t::replace)
-              << "\n";
-  std::cerr << "crabcast: " << error.message << "\n";
-  return code;
-}
-
-// One line on a terminal, drawn again and again.
-class Meter {
- public:
-  explicit Meter(const char* doing) : doing_(doing), live_(::isatty(STDERR_FILENO) == 1) {}
-  Meter(const Meter&) = delete;
-  Meter& operator=(const Meter&) = delete;
-  ~Meter() {
-    if (drawn_) std::fputs("\r\033[K", stderr);
-  }
-  void show(std::uint64_t done, std::uint64_t total) {
-    const std::uint64_t permille = total == 0 ? 1000 : done * 1000 / total;
-    if (!live_ || (drawn_ && permille == shown_)) return;
-    std::fprintf(stderr, "\r\033[K%s: %s of %s", doing_, format_bytes(done).c_str(),
-                 format_bytes(total).c_str());
-    drawn_ = true;
-    shown_ = permille;
-  }
-
- private:
-  const char* doing_;
-  bool live_, drawn_ = false;
-  std::uint64_t shown_ = 0;
-};
 
 Exit inspect(const std::string& folder, bool json) {
   auto report = [&] {

@@ -9,6 +9,7 @@
 
 #include "actors/compute/roles.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/compute/adapter_verbs.h"
 #include "apps/compute/base_verbs.h"
 #include "apps/compute/data_verbs.h"
 #include "protocol/ids.h"
@@ -67,6 +68,7 @@ int main(int argc, char** argv) {
   role->callback([&] { code = run_role(launch); });
   crabcast::apps::add_data_verbs(app, code);
   crabcast::apps::add_base_verbs(app, code);
+  crabcast::apps::add_adapter_verbs(app, code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -28,6 +28,8 @@ const std::vector<std::vector<std::string>> kVerbs = {
     {"agent"},
     {"data"},
     {"base"},
+    {"adapter"},
+    {"adapter", "export"},
     {"doctor"},
     {"completion"},
     {"version"},

@@ -54,7 +54,8 @@ inline const std::vector<Layer>& layers() {
        {"CAF", "CLI11", "cpp-httplib", "prometheus-cpp"}},
       {"apps/compute",
        {"protocol", "cluster", "data", "actors", "actors/compute", "apps/cli/exit_codes.h",
-        "actors/control/state_folder.h", "model/base_inspect.h", "model/base_import.h"},
+        "actors/control/state_folder.h", "model/base_inspect.h", "model/base_import.h",
+        "model/adapter_inspect.h", "model/adapter_import.h"},
        {"CAF", "CLI11"}},
   };
   return all;

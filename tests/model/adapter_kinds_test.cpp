@@ -6,8 +6,10 @@
 #include <set>
 
 #include "model/adapter.h"
+#include "model/adapter_export.h"
 #include "model/session.h"
 #include "tests/model/toy_batch.h"
+#include "tests/support/program.h"
 
 namespace crabcast::model {
 namespace {
@@ -150,6 +152,35 @@ TEST_P(EveryKind, TheStateOfAnotherKindIsRefused) {
   ASSERT_FALSE(loaded.has_value());
   EXPECT_EQ(loaded.error().code, Errc::corrupt);
   EXPECT_EQ(session->parameter_checksum(), before);
+}
+
+TEST_P(EveryKind, BeginsWithAnAdapterFromAFile) {
+  const auto trained = open();
+  train(*trained, 3);
+  AdapterSource source{options().model.adapter, "nano", trained->base_hash(), {}};
+  AdapterFile file;
+  for (const auto& [name, tensor] : trained->state())
+    if (name.starts_with("adapter/"))
+      file.tensors.push_back({name.substr(std::string("adapter/").size()), tensor});
+  source.tensors = sources_of(file);
+  const crabcast::testing::TemporaryFolder folder;
+  ASSERT_TRUE(export_crab(source, folder / "adapter.safetensors").has_value());
+
+  SessionOptions o = options();
+  o.model.adapter.init = folder.path().string();
+  const auto session = open(o);
+  const auto loss = [](Session& s) { return s.evaluate_loss(input())->front().loss_sum; };
+  const double without = loss(*session);
+  const Status loaded = session->load_initial_adapter();
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+  EXPECT_EQ(session->parameter_checksum(), trained->parameter_checksum());
+  EXPECT_EQ(loss(*session), loss(*trained));
+  EXPECT_NE(loss(*session), without);  // the loaded adapter changes the output
+
+  o.model.adapter.init = "/nowhere/adapter.safetensors";
+  const Status missing = open(o)->load_initial_adapter();
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, Errc::not_found);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, EveryKind,

@@ -4,7 +4,8 @@
     python3 tests/parity/thinker_golden.py --small FOLDER SEED...     the files of the repository
 
 Makes FOLDER/seed_N for each seed: a base (config.json and safetensors), adapter.safetensors (I-LoRA
-without dropout), adapter_KIND.safetensors (every kind, with dropout), BATCH.safetensors for each batch,
+without dropout), adapter_KIND.safetensors (every kind, with dropout), finetune_weights.bin and peft/
+(the same I-LoRA as Crab+ has it in a file, and a LoRA as peft does), BATCH.safetensors for each batch,
 and media.safetensors of random sound, pictures and videos. Eager attention, float32, on a CPU. Needs
 what thinker_parity.py installs.
 """
@@ -20,6 +21,7 @@ torch = packages.load_torch()
 
 from safetensors.torch import save_file
 
+import adapter_files
 import dropout_mask
 import media_golden
 import thinker_adapter
@@ -210,6 +212,10 @@ def write(folder, seed, small):
         trained = train_kind(kind, base, config, spec, values, optimizer,
                              [batches[name] for name in steps], dropout)
         save(folder / f"adapter_{kind}.safetensors", trained, dropout)
+    adapter_files.write_crab_plus(folder / "finetune_weights.bin", values, rng)
+    logits = adapter_files.write_peft(folder / "peft", thinker_base.copy_of(base, config), spec,
+                                      thinker_adapter.lora_values(values), batches)
+    save(folder / "adapter_peft_logits.safetensors", logits)
     print(f"seed {seed}: {sum(p.numel() for p in base.parameters())} weights, batches",
           *[f"{name} {len(b.samples)} x {b.width}" for name, b in batches.items()], flush=True)
 

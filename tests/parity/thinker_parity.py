@@ -18,8 +18,9 @@ import packages
 # the one that tokenizer_parity.py compares with, in the same folder.
 PACKAGES = ["transformers==5.24.0", "tokenizers==0.23.3", "sympy", "networkx", "jinja2",
             "typing_extensions", "filelock", "fsspec", "pillow"]
-# That of PyTorch 2.11. Without its dependencies: PyTorch itself would be fetched again.
+# torchvision is that of PyTorch 2.11. Without their dependencies: PyTorch itself would be fetched again.
 VISION = ["torchvision==0.26.0"]
+PEFT = ["peft==0.21.2", "accelerate==1.15.0", "psutil==7.2.2"]
 SEEDS = range(1, 13)
 
 
@@ -27,6 +28,7 @@ def main(test_parity, build, libtorch, seeds):
     packages.install(build / "python", PACKAGES, wanted=["transformers", "sympy", "networkx", "PIL"],
                      dependencies=True)
     packages.install(build / "python", VISION, wanted=["torchvision"])
+    packages.install(build / "python", PEFT, wanted=["peft", "accelerate", "psutil"])
     golden = build / "parity" / "thinker"
     libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
     environment = packages.environment(build / "python", libtorch, libraries=libraries)
@@ -34,9 +36,14 @@ def main(test_parity, build, libtorch, seeds):
     script = pathlib.Path(__file__).with_name("thinker_golden.py")
     subprocess.run([sys.executable, str(script), str(golden), *map(str, seeds)], env=environment,
                    check=True)
-    environment = packages.environment()
-    environment["CRABCAST_PARITY_GOLDEN"] = str(golden)
-    sys.exit(subprocess.run([test_parity], env=environment).returncode)
+    exported = build / "parity" / "exported"
+    shutil.rmtree(exported, ignore_errors=True)
+    ours = packages.environment()
+    ours["CRABCAST_PARITY_GOLDEN"], ours["CRABCAST_PARITY_EXPORT"] = str(golden), str(exported)
+    subprocess.run([test_parity], env=ours, check=True)
+    check = pathlib.Path(__file__).with_name("peft_check.py")
+    subprocess.run([sys.executable, str(check), str(exported), *map(str, seeds)], env=environment,
+                   check=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ std::string SmallJob::yaml() const {
   text << "crabcast: 1\n"
        << "name: " << name << "\n"
        << "priority: " << priority << "\n"
-       << "model: {base: nano, adapter: {kind: ilora, rank: 4, alpha: 8, heads: 2}}\n"
+       << "model: {base: nano, adapter: " << adapter << "}\n"
        << "data: {corpus: {avuie: " << (corpus.empty() ? shared_corpus().string() : corpus)
        << "}, tasks: " << tasks << "}\n"
        << "train: {steps: " << steps << ", lanes: 4, samples_per_lane: 1, optimizer: {lr: 0.001}}\n"

@@ -18,6 +18,7 @@ struct SmallJob {
   std::string tasks = "all";
   std::string priority = "normal";
   double worker_cpus = 1;
+  std::string adapter = "{kind: ilora, rank: 4, alpha: 8, heads: 2}";
 
   [[nodiscard]] std::string yaml() const;
 };

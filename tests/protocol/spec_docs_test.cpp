@@ -223,6 +223,8 @@ TEST(SpecDocs, TheSchemaTakesExactlyWhatTheParserTakes) {
     if (field.kind == FieldKind::section) continue;
     const bool of_synthetic = field.path != "data.corpus.avuie";
     spec.data.corpus = of_synthetic ? CorpusSpec{SyntheticCorpus{}, {}} : CorpusSpec{{}, "/d"};
+    spec.model.adapter.init =
+        field.path == "model.adapter.init" ? std::optional<std::string>("/a") : std::nullopt;
     spec.train.steps =
         field.path == "train.epochs" ? std::nullopt : std::optional<std::uint64_t>(9);
     spec.train.epochs = field.path == "train.epochs" ? std::optional<double>(1) : std::nullopt;

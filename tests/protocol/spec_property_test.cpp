@@ -61,8 +61,9 @@ void fill(Dice& dice, ProcessResources& process, bool may_have_gpu) {
 void fill(Dice& dice, ModelSpec& model) {
   auto& [base, adapter] = model;
   base = dice.path();
-  auto& [kind, rank, alpha, heads, dropout, scope] = adapter;
+  auto& [kind, rank, alpha, heads, dropout, scope, init] = adapter;
   kind = dice.pick(AdapterKind::full);
+  if (dice.coin()) init = dice.path();
   if (has_heads(kind)) heads = dice.whole_as<std::uint32_t>(1, 64);
   if (!has_factors(kind)) return;
   rank = dice.whole_as<std::uint32_t>(1, 4096);
