@@ -125,7 +125,7 @@ Result<Sessions> open_sessions(const MakingRecipe& recipe, const MakingStage& st
   Sessions sessions;
   for (int lane = 0; lane < recipe.lanes; ++lane) {
     auto session = model::Session::open(options);
-    CRABCAST_TRY(session);
+    if (!session) return fail(session.error());
     if (!state.empty()) CRABCAST_TRY((*session)->load_state(state, false));
     sessions.push_back(std::move(*session));
   }
@@ -135,7 +135,7 @@ Result<Sessions> open_sessions(const MakingRecipe& recipe, const MakingStage& st
 // A session's state with the weights that the making begins with.
 Result<State> initial_state(const MakingRecipe& recipe) {
   auto sessions = open_sessions(recipe, recipe.stages.front(), {});
-  CRABCAST_TRY(sessions);
+  if (!sessions) return fail(sessions.error());
   State state = sessions->front()->state();
   const model::WeightMap weights = model::make_nano_weights();
   for (auto& [name, tensor] : state)
@@ -174,6 +174,7 @@ Status save(const MakingRecipe& recipe, const fs::path& folder, std::uint64_t st
 
 Result<std::map<std::string, double>> check(const MakingRecipe& recipe, model::Session& session) {
   constexpr std::uint64_t kTogether = 16;
+  constexpr int kLongestAnswer = 256;
   const auto& front_end = session.front_end();
   std::map<std::string, double> exact;
   for (std::size_t kind = 0; kind < std::size(data::kLessonNames); ++kind) {
@@ -188,7 +189,8 @@ Result<std::map<std::string, double>> check(const MakingRecipe& recipe, model::S
         wanted.push_back(lesson.turns.front().answer);
         prompts.push_back(data::lesson_prompt(lesson, front_end));
       }
-      auto answers = session.generate(to_input(data::make_lesson_batch(prompts, front_end)), {});
+      auto answers = session.generate(to_input(data::make_lesson_batch(prompts, front_end)),
+                                      {.max_new_tokens = kLongestAnswer});
       CRABCAST_TRY(answers);
       for (std::size_t i = 0; i < wanted.size(); ++i)
         right += front_end.tokenizer->decode((*answers)[i]) == wanted[i] ? 1 : 0;
@@ -242,7 +244,7 @@ Result<MadeBase> make_base(const MakingRecipe& recipe, const fs::path& folder,
       continue;
     }
     auto opened = open_sessions(recipe, stage, state);
-    CRABCAST_TRY(opened);
+    if (!opened) return fail(opened.error());
     sessions = std::move(*opened);
     const auto batches_of = [&](std::uint64_t step) {
       return std::async(std::launch::async, [&, step] {

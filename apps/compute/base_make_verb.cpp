@@ -12,17 +12,13 @@
 
 #include "actors/compute/base_making.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/compute/verb_output.h"
 #include "protocol/error.h"
 
 namespace crabcast::apps {
 namespace {
 
 constexpr std::uint64_t kLineEvery = 100;  // steps, where no terminal shows the meter
-
-Exit complain(const Error& error) {
-  std::cerr << "crabcast: " << error.message << "\n";
-  return exit_of(error.code);
-}
 
 Result<actors::MakingRecipe> read_recipe(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -43,9 +39,9 @@ void show(const actors::MakingProgress& now) {
 
 Exit make(const std::string& recipe_path, const std::string& folder, bool json) {
   auto recipe = read_recipe(recipe_path);
-  if (!recipe) return complain(recipe.error());
+  if (!recipe) return complain(recipe.error(), json);
   auto made = actors::make_base(*recipe, folder, show);
-  if (!made) return complain(made.error());
+  if (!made) return complain(made.error(), json);
   if (json) {
     std::cout << nlohmann::ordered_json{{"folder", folder},
                                         {"hash", made->hash},
