@@ -118,6 +118,7 @@ Status read_metadata(const std::map<std::string, std::string>& metadata, Adapter
                    excerpt(version->second) + ")");
   AdapterKind said = file.kind;
   CRABCAST_TRY(read_text(metadata, kKind, parse_kind, said));
+  file.says_kind = true;
   if (has_heads(said) && has_heads(file.kind)) file.kind = said;  // ilora or crab_v1
   if (said != file.kind)
     return corrupt("it says that it is " + std::string(to_string(said)) + ", its tensors are " +
@@ -197,7 +198,8 @@ Status check_adapter(const AdapterFile& file, const ThinkerConfig& config, const
     if (theirs != ours)
       problems += (problems.empty() ? "" : "; ") + what + " is " + theirs + ", not " + ours;
   };
-  differs("its kind", std::string(to_string(file.kind)), std::string(to_string(spec.kind)));
+  if (file.says_kind || !has_heads(file.kind) || !has_heads(spec.kind))
+    differs("its kind", std::string(to_string(file.kind)), std::string(to_string(spec.kind)));
   if (has_factors(spec.kind) && has_factors(file.kind)) {
     differs("its rank", std::to_string(file.rank), std::to_string(spec.rank));
     differs("its scope", std::string(to_string(file.scope)), std::string(to_string(spec.scope)));

@@ -25,9 +25,10 @@ namespace crabcast::model {
 struct AdapterFile {
   std::filesystem::path path;
   std::string format;  // safetensors, torch.save or peft
-  // Of the tensors' names and shapes. Names cannot tell crab_v1 from ilora: without a word beside
-  // them it is ilora. Alpha and dropout are set only where the file says them.
+  // Of the tensors' names and shapes. Names cannot tell crab_v1 from ilora: where the file does not
+  // say its kind, either may be meant. Alpha and dropout are set only where the file says them.
   AdapterKind kind = AdapterKind::ilora;
+  bool says_kind = false;
   std::uint32_t rank = 0, heads = 0;  // 0: the kind has none
   AdapterScope scope = AdapterScope::all;
   std::optional<double> alpha, dropout;

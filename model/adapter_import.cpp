@@ -101,10 +101,9 @@ Result<AdapterSpec> complete_spec(const AdapterFile& file, const Unsaid& unsaid)
   AdapterSpec spec;
   spec.kind = file.kind;
   if (unsaid.kind && *unsaid.kind != file.kind) {
-    if (!has_heads(*unsaid.kind) || !has_heads(file.kind))
-      return fail(Errc::invalid_argument, "its tensors are of kind " +
-                                              std::string(to_string(file.kind)) + ", not " +
-                                              std::string(to_string(*unsaid.kind)));
+    if (file.says_kind || !has_heads(*unsaid.kind) || !has_heads(file.kind))
+      return fail(Errc::invalid_argument, "it is of kind " + std::string(to_string(file.kind)) +
+                                              ", not " + std::string(to_string(*unsaid.kind)));
     spec.kind = *unsaid.kind;
   }
   if (!has_factors(spec.kind)) return spec;
@@ -135,7 +134,6 @@ Result<ImportedAdapter> import_adapter(
     if (!spec) return fail(spec.error());
     auto identity = identify_base(base, progress);
     if (!identity) return fail(identity.error());
-    file->kind = spec->kind;
     CRABCAST_TRY(check_adapter(*file, identity->config, *spec, identity->hash));
     ImportedAdapter imported{*spec, identity->hash};
     for (const NamedTensor& tensor : file->tensors) {

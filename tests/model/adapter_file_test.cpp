@@ -150,6 +150,13 @@ TEST(AdapterFile, WhatIsNotSaidMustBeGivenAndNotBeDenied) {
   const AdapterFile lora = open(write_crab(folder, kLora, random_adapter(nano(), kLora)));
   EXPECT_THAT(complete_spec(lora, {.kind = AdapterKind::ilora}).error().message,
               HasSubstr("of kind lora, not ilora"));
+  EXPECT_THAT(complete_spec(ours, {.kind = AdapterKind::crab_v1}).error().message,
+              HasSubstr("of kind ilora, not crab_v1"));
+  // A file that does not say its kind serves as either.
+  AdapterSpec crab_v1 = kILora;
+  crab_v1.kind = AdapterKind::crab_v1;
+  EXPECT_TRUE(check_adapter(torch, nano(), crab_v1, nano_hash()).has_value());
+  EXPECT_FALSE(check_adapter(ours, nano(), crab_v1, nano_hash()).has_value());
 }
 
 TEST(AdapterFile, RefusesAnotherBaseKindRankScopeAndAlpha) {

@@ -70,6 +70,22 @@ TEST(TorchFile, KnowsItsBeginning) {
   EXPECT_FALSE(is_torch_file("/nowhere"));
 }
 
+TEST(TorchFile, ArchivesOfMoreThanFourGigabytesAreReadTheSame) {
+  const auto records = torch_records(pickled_state_dict({kTensor}), {floats(6)});
+  const auto tensors = open_bytes(make_zip(records, true));
+  ASSERT_TRUE(tensors.has_value()) << tensors.error().message;
+  EXPECT_TRUE(at::equal(tensors->front().tensor, at::arange(6, at::kFloat).view({2, 3})));
+  const std::string wide = make_zip(records, true);
+  for (std::size_t size = 0; size < wide.size(); ++size)
+    ASSERT_NE(refusal(wide.substr(0, size)), "it was read") << size;
+  auto hostile = records;
+  hostile[2].size = INT64_MAX;
+  EXPECT_THAT(refusal(make_zip(hostile, true)), HasSubstr("reach into the directory"));
+  hostile = records;
+  hostile[2].place = INT64_MAX;
+  EXPECT_THAT(refusal(make_zip(hostile, true)), HasSubstr("beyond the end of the file"));
+}
+
 TEST(TorchFile, RefusesTensorsOutsideOfTheirStorage) {
   const auto changed = [](auto change) {
     DictTensor tensor = kTensor;

@@ -84,28 +84,46 @@ inline std::string zip_header(const ZipRecord& record, const std::string& name,
          little(size) + little(size) + little(static_cast<std::uint16_t>(name.size()));
 }
 
-inline std::string make_zip(const std::vector<ZipRecord>& records) {
+// `wide`: with the zip64 records that archives of more than 4 GiB have.
+inline std::string make_zip(const std::vector<ZipRecord>& records, bool wide = false) {
   std::string file, directory;
   for (const ZipRecord& record : records) {
     const std::string& local = record.local_name.empty() ? record.name : record.local_name;
-    const auto place = static_cast<std::uint32_t>(
+    const auto place = static_cast<std::uint64_t>(
         record.place >= 0 ? record.place : static_cast<std::int64_t>(file.size()));
-    const auto size = static_cast<std::uint32_t>(
+    const auto size = static_cast<std::uint64_t>(
         record.size >= 0 ? record.size : static_cast<std::int64_t>(record.bytes.size()));
+    const auto narrow = [&](std::uint64_t value) {
+      return wide ? 0xFFFFFFFFU : static_cast<std::uint32_t>(value);
+    };
     // As torch does: the bytes begin at a multiple of 64.
     const std::size_t header = file.size() + 30 + local.size();
     const std::string padding((64 - (header + 4) % 64) % 64, 'Z');
     const std::string extra = "FB" + little(static_cast<std::uint16_t>(padding.size())) + padding;
-    file += "PK\3\4" + little(std::uint16_t{0}) + zip_header(record, local, size) +
+    file += "PK\3\4" + little(std::uint16_t{0}) + zip_header(record, local, narrow(size)) +
             little(static_cast<std::uint16_t>(extra.size())) + local + extra + record.bytes;
+    const std::string field = wide ? little(std::uint16_t{1}) + little(std::uint16_t{24}) +
+                                         little(size) + little(size) + little(place)
+                                   : "";
     directory += "PK\1\2" + little(std::uint16_t{0}) + little(std::uint16_t{0}) +
-                 zip_header(record, record.name, size) + std::string(12, '\0') + little(place) +
-                 record.name;
+                 zip_header(record, record.name, narrow(size)) +
+                 little(static_cast<std::uint16_t>(field.size())) + std::string(10, '\0') +
+                 little(narrow(place)) + record.name + field;
   }
-  const auto count = static_cast<std::uint16_t>(records.size());
-  return file + directory + "PK\5\6" + std::string(4, '\0') + little(count) + little(count) +
-         little(static_cast<std::uint32_t>(directory.size())) +
-         little(static_cast<std::uint32_t>(file.size())) + std::string(2, '\0');
+  const std::uint64_t begin = file.size(), bytes = directory.size(), count = records.size();
+  file += directory;
+  if (wide) {
+    const std::uint64_t end = file.size();
+    file += "PK\6\6" + little(std::uint64_t{44}) + std::string(12, '\0') + little(count) +
+            little(count) + little(bytes) + little(begin);
+    file += "PK\6\7" + std::string(4, '\0') + little(end) + little(std::uint32_t{1});
+  }
+  const auto last = [&](std::uint64_t value) {
+    return little(wide ? 0xFFFFFFFFU : static_cast<std::uint32_t>(value));
+  };
+  const std::string entries = little(static_cast<std::uint16_t>(wide ? 0xFFFF : count));
+  return file + "PK\5\6" + std::string(4, '\0') + entries + entries + last(bytes) + last(begin) +
+         std::string(2, '\0');
 }
 
 inline std::vector<ZipRecord> torch_records(const std::string& pickle,
