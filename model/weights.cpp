@@ -47,7 +47,7 @@ void tie_head(const ThinkerConfig& config, WeightMap& weights) {
     weights["thinker.lm_head.weight"] = weights.at("thinker.model.embed_tokens.weight");
 }
 
-WeightMap make_nano_weights() {
+WeightMap random_nano_weights() {
   WeightMap weights;
   const std::uint64_t key = name_key(kStartName);
   for (const WeightShape& weight : weight_shapes(nano())) {

@@ -137,7 +137,7 @@ Result<State> initial_state(const MakingRecipe& recipe) {
   auto sessions = open_sessions(recipe, recipe.stages.front(), {});
   if (!sessions) return fail(sessions.error());
   State state = sessions->front()->state();
-  const model::WeightMap weights = model::make_nano_weights();
+  const model::WeightMap weights = model::random_nano_weights();
   for (auto& [name, tensor] : state)
     if (name.starts_with(kParameter))
       tensor = weights.at(name.substr(std::string_view(kParameter).size()));

@@ -63,7 +63,7 @@ TEST(Session, LossIsTheShiftedCrossEntropyOfTheAnswer) {
 
   // The same with logits of every token: B is zero, so the adapter adds nothing.
   const at::NoGradGuard no_grad;
-  const Thinker thinker = make_thinker(nano(), make_nano_weights(), nullptr);
+  const Thinker thinker = make_thinker(nano(), random_nano_weights(), nullptr);
   const auto packed = pack_input(nano(), input, at::kCPU, at::kFloat);
   ASSERT_TRUE(packed.has_value()) << packed.error().message;
   const at::Tensor all =

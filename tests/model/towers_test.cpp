@@ -23,7 +23,7 @@ double distance(const at::Tensor& a, const at::Tensor& b) {
 class Towers : public testing::Test {
  protected:
   const ThinkerConfig config_ = nano();
-  const WeightMap weights_ = make_nano_weights();
+  const WeightMap weights_ = random_nano_weights();
   const AudioTower audio_ = make_audio_tower(config_.audio, weights_, nullptr);
   const VisionTower vision_ = make_vision_tower(config_.vision, weights_, nullptr);
   const at::NoGradGuard no_grad_;
