@@ -11,6 +11,8 @@
 namespace crabcast::data {
 namespace {
 
+constexpr int kSide = 224;  // of a picture; answers are in its pixels
+
 enum class Order { row, corners };
 
 struct Stage {
@@ -51,11 +53,11 @@ std::string side(const Stage& stage, std::size_t at) {
 struct Place {
   std::string box, points;
 };
-Place place_of(const Thing& thing, int size) {
-  const auto mask = mask_of(thing.sprite(), size, size);
-  const auto box = box_of(mask, size);
+Place place_of(const Thing& thing) {
+  const auto mask = mask_of(thing.sprite(), kSide, kSide);
+  const auto box = box_of(mask, kSide);
   if (!box) return {"none", "none"};
-  return {format_box(*box), points_text(mask, size, *box)};
+  return {format_box(*box), points_text(mask, kSide, *box)};
 }
 
 std::string names(const Stage& stage, const std::vector<std::size_t>& which) {
@@ -65,18 +67,18 @@ std::string names(const Stage& stage, const std::vector<std::size_t>& which) {
 }
 
 // "red drum [12,40,80,99] noise, blue bell [..]"
-std::string everything(const Stage& stage, bool places, int size) {
+std::string everything(const Stage& stage, bool places) {
   std::string all;
   for (std::size_t i = 0; i < stage.things.size(); ++i) {
     const Thing& thing = stage.things[i];
     all += (i == 0 ? "" : ", ") + coloured(thing);
-    if (places) all += " " + place_of(thing, size).box;
+    if (places) all += " " + place_of(thing).box;
     if (std::ranges::count(stage.heard, i) > 0) all += " noise";
   }
   return all;
 }
 
-void add_seen(LessonScene& scene, const Stage& stage, bool places, int size, Rng& rng) {
+void add_seen(LessonScene& scene, const Stage& stage, bool places, Rng& rng) {
   std::vector<std::size_t> all;
   for (std::size_t i = 0; i < stage.things.size(); ++i) all.push_back(i);
   scene.add("Count what you see?", "seen", std::string(number_word(int(all.size()))));
@@ -92,20 +94,20 @@ void add_seen(LessonScene& scene, const Stage& stage, bool places, int size, Rng
     scene.add("Colour of " + name + "?", name + " colour", colour);
     scene.add("What is " + colour + "?", colour, name);
     if (!places) continue;
-    const Place place = place_of(thing, size);
+    const Place place = place_of(thing);
     scene.add("Frame " + name + "?", name + " at", place.box);
     scene.add("Frame " + colour + "?", colour + " at", place.box);
     if (rng.chance(0.5)) scene.add("Dots on " + name + "?", name + " dots", place.points);
   }
   if (stage.heard.empty())
-    for (int i = 0; i < 2; ++i) scene.add("All?", "all", everything(stage, places, size));
+    for (int i = 0; i < 2; ++i) scene.add("All?", "all", everything(stage, places));
   const Kind any = static_cast<Kind>(rng.range(0, static_cast<int>(kKindCount) - 1));
   const bool there = std::ranges::count(stage.things, any, &Thing::kind) > 0;
   const std::string name(info(any).name);
   scene.add("Any " + name + "?", "any " + name, there ? "yes" : "no");
 }
 
-void add_heard(LessonScene& scene, const Stage& stage, bool places, int size, Rng& rng) {
+void add_heard(LessonScene& scene, const Stage& stage, bool places, Rng& rng) {
   std::vector<std::size_t> silent;
   for (std::size_t i = 0; i < stage.things.size(); ++i)
     if (std::ranges::count(stage.heard, i) == 0) silent.push_back(i);
@@ -117,16 +119,16 @@ void add_heard(LessonScene& scene, const Stage& stage, bool places, int size, Rn
   scene.add("Side of the noise?", "noise side", side(stage, stage.heard.front()));
   scene.add("Colour of the noise?", "noise colour", coloured(loud));
   if (places) {
-    const Place place = place_of(loud, size);
+    const Place place = place_of(loud);
     for (int i = 0; i < 2; ++i) scene.add("Frame the noise?", "noise", name + " " + place.box);
     scene.add("Frame and dots of the noise?", "noise", name + " " + place.box + " " + place.points);
     if (!silent.empty()) {
       const Thing& mute = stage.things[silent.front()];
-      scene.add("Frame a mute?", "mute", mute.name() + " " + place_of(mute, size).box);
+      scene.add("Frame a mute?", "mute", mute.name() + " " + place_of(mute).box);
     }
     if (stage.heard.size() > 1) {
       const Thing& soft = stage.things[stage.heard.back()];
-      scene.add("Frame the faint noise?", "faint", soft.name() + " " + place_of(soft, size).box);
+      scene.add("Frame the faint noise?", "faint", soft.name() + " " + place_of(soft).box);
     }
   }
   if (stage.heard.size() > 1) {
@@ -144,11 +146,11 @@ void add_heard(LessonScene& scene, const Stage& stage, bool places, int size, Rn
   scene.add("Noise from " + thing.name() + "?", thing.name() + " noise", sounds ? "yes" : "no");
   scene.add("Noise from " + std::string(thing.colour.name) + "?",
             std::string(thing.colour.name) + " noise", sounds ? "yes" : "no");
-  for (int i = 0; i < 3; ++i) scene.add("All?", "all", everything(stage, places, size));
+  for (int i = 0; i < 3; ++i) scene.add("All?", "all", everything(stage, places));
 }
 
-Canvas paint(const Stage& stage, int side, Rng& rng) {
-  Canvas canvas = background(side, side, rng);
+Canvas paint(const Stage& stage, Rng& rng) {
+  Canvas canvas = background(kSide, kSide, rng);
   for (const Thing& thing : stage.things) canvas.draw(thing.sprite());
   return canvas;
 }
@@ -164,8 +166,8 @@ double gain_of(const Stage& stage, std::size_t rank) {
 LessonScene look_scene(Rng& rng, int size) {
   const Stage stage = make_stage(rng);
   LessonScene scene;
-  scene.frames.push_back(to_frame(paint(stage, size, rng), size));
-  add_seen(scene, stage, true, size, rng);
+  scene.frames.push_back(to_frame(paint(stage, rng), size));
+  add_seen(scene, stage, true, rng);
   return scene;
 }
 
@@ -203,15 +205,15 @@ LessonScene match_scene(Rng& rng, int size) {
   Stage stage = make_stage(rng);
   choose_heard(stage, rng.chance(0.6) ? 1 : 2, rng);
   LessonScene scene;
-  scene.frames.push_back(to_frame(paint(stage, size, rng), size));
+  scene.frames.push_back(to_frame(paint(stage, rng), size));
   const int seconds = rng.range(1, 2);
   Waveform wave(seconds, rng);
   for (std::size_t rank = 0; rank < stage.heard.size(); ++rank)
     wave.add_loop(timbre(stage.things[stage.heard[rank]].kind, rng), gain_of(stage, rank), 0,
                   seconds);
   scene.sound.assign(wave.samples().begin(), wave.samples().end());
-  if (rng.chance(0.3)) add_seen(scene, stage, true, size, rng);
-  add_heard(scene, stage, true, size, rng);
+  if (rng.chance(0.3)) add_seen(scene, stage, true, rng);
+  add_heard(scene, stage, true, rng);
   return scene;
 }
 
@@ -236,7 +238,7 @@ LessonScene watch_scene(Rng& rng, int size) {
       wave.add_loop(loop, gain_of(stage, rank), 0, seconds);
   }
   scene.sound.assign(wave.samples().begin(), wave.samples().end());
-  add_seen(scene, stage, false, size, rng);
+  add_seen(scene, stage, false, rng);
   if (in_turn) {
     if (stage.heard.size() == 2) {
       const std::string first = stage.things[stage.heard[0]].name();
@@ -249,7 +251,7 @@ LessonScene watch_scene(Rng& rng, int size) {
     }
     scene.add("Count what you hear?", "sounds", std::string(number_word(int(stage.heard.size()))));
   } else {
-    add_heard(scene, stage, false, size, rng);
+    add_heard(scene, stage, false, rng);
   }
   return scene;
 }

@@ -97,9 +97,8 @@ bool takes_adapter(std::string_view module) {
 
 }  // namespace
 
-// Shaped for a processor: large patches and few of them, 16 tokens for a picture. Most rotary
-// frequencies are the width's: so neighbouring columns turn by enough to be told apart in so narrow
-// a head, and half of the frequencies are low enough to find a thing wherever it is.
+// Most rotary frequencies are the width's: so neighbouring columns turn by enough to be told apart
+// in so narrow a head, and half of the frequencies are low enough to find a thing wherever it is.
 ThinkerConfig nano() {
   ThinkerConfig c;
   c.text = {.vocab_size = 272,
@@ -116,8 +115,7 @@ ThinkerConfig nano() {
   c.vision.hidden_size = 96;
   c.vision.intermediate_size = 192;
   c.vision.heads = 4;
-  c.vision.patch_size = 28;
-  c.vision.window_size = 112;
+  c.vision.window_size = 56;
   c.vision.out_hidden_size = c.text.hidden_size;
   c.vision.full_attention_blocks = {1};
   c.audio.layers = 2;
