@@ -57,7 +57,7 @@ std::vector<TokenId> by_recomputation(const Thinker& thinker, const ModelInput& 
 }
 
 TEST(Generation, TheCacheChangesNothing) {
-  const Thinker thinker = make_thinker(nano(), make_nano_weights(), &lively_adapters());
+  const Thinker thinker = make_thinker(nano(), random_nano_weights(), &lively_adapters());
   const auto packed = pack_input(nano(), test::toy_prompts(prompts()), at::kCPU, at::kFloat);
   ASSERT_TRUE(packed.has_value()) << packed.error().message;
   const auto together = generate(thinker, *packed, {.max_new_tokens = 12});
