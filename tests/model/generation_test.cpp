@@ -112,7 +112,7 @@ TEST(Generation, ATrainedAnswerIsGivenAndStopsAtItsEnd) {
 // Prompts of nano with an adapter that changes its output.
 struct Toy {
   explicit Toy(const std::vector<ToySample>& samples)
-      : thinker(make_thinker(nano(), make_nano_weights(), &lively_adapters())),
+      : thinker(make_thinker(nano(), random_nano_weights(), &lively_adapters())),
         packed(pack_input(nano(), test::toy_prompts(samples), at::kCPU, at::kFloat)) {}
 
   [[nodiscard]] std::vector<std::vector<TokenId>> ids(const GenerationOptions& options) const {
@@ -192,7 +192,7 @@ TEST(Generation, OptionsOutOfRangeAreRefused) {
 }
 
 TEST(Generation, WeightsThatAreNotNumbersAreToldNotDecoded) {
-  WeightMap weights = make_nano_weights();
+  WeightMap weights = random_nano_weights();
   at::Tensor norm = weights.at("thinker.model.norm.weight").clone();
   norm.fill_(std::numeric_limits<double>::quiet_NaN());
   weights["thinker.model.norm.weight"] = norm;
@@ -214,7 +214,7 @@ TEST(Generation, ABaseAloneNeedsNoAdapter) {
   EXPECT_TRUE((*session)->state().empty());
   const auto answers = (*session)->generate(test::toy_prompts(prompts()), {.max_new_tokens = 4});
   ASSERT_TRUE(answers.has_value()) << answers.error().message;
-  const Thinker thinker = make_thinker(nano(), make_nano_weights(), nullptr);
+  const Thinker thinker = make_thinker(nano(), random_nano_weights(), nullptr);
   const auto packed = pack_input(nano(), test::toy_prompts(prompts()), at::kCPU, at::kFloat);
   const auto plain = generate(thinker, *packed, {.max_new_tokens = 4});
   for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ((*answers)[i].ids, (*plain)[i].ids);
