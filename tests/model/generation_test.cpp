@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "model/adapter.h"
+#include "model/base.h"
 #include "model/session.h"
 #include "model/thinker.h"
 #include "tests/model/toy_batch.h"
@@ -214,7 +215,9 @@ TEST(Generation, ABaseAloneNeedsNoAdapter) {
   EXPECT_TRUE((*session)->state().empty());
   const auto answers = (*session)->generate(test::toy_prompts(prompts()), {.max_new_tokens = 4});
   ASSERT_TRUE(answers.has_value()) << answers.error().message;
-  const Thinker thinker = make_thinker(nano(), random_nano_weights(), nullptr);
+  const auto base = open_base("nano", at::kCPU, at::kFloat);
+  ASSERT_TRUE(base.has_value()) << base.error().message;
+  const Thinker thinker = make_thinker(base->config, base->weights, nullptr);
   const auto packed = pack_input(nano(), test::toy_prompts(prompts()), at::kCPU, at::kFloat);
   const auto plain = generate(thinker, *packed, {.max_new_tokens = 4});
   for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ((*answers)[i].ids, (*plain)[i].ids);

@@ -64,7 +64,8 @@ TEST(Session, LossIsTheShiftedCrossEntropyOfTheAnswer) {
 
   // The same with logits of every token: B is zero, so the adapter adds nothing.
   const at::NoGradGuard no_grad;
-  const Thinker thinker = make_thinker(nano(), open_base("nano", at::kCPU, at::kFloat)->weights, nullptr);
+  const Thinker thinker =
+      make_thinker(nano(), open_base("nano", at::kCPU, at::kFloat)->weights, nullptr);
   const auto packed = pack_input(nano(), input, at::kCPU, at::kFloat);
   ASSERT_TRUE(packed.has_value()) << packed.error().message;
   const at::Tensor all =
