@@ -118,6 +118,14 @@ std::vector<TokenId> prompt_tokens(const model::Tokenizer& tokenizer, std::strin
   return turns.take();
 }
 
+std::vector<TokenId> next_turn_tokens(const model::Tokenizer& tokenizer,
+                                      std::string_view question) {
+  const auto& special = tokenizer.special();
+  Turns turns(tokenizer);
+  turns.text("\n").token(special.im_start).text("user\n").text(question).token(special.im_end);
+  return turns.text("\n").token(special.im_start).text("assistant").take();
+}
+
 std::vector<TokenId> answer_tokens(const model::Tokenizer& tokenizer, std::string_view target) {
   return Turns(tokenizer).text("\n").text(target).token(tokenizer.special().im_end).take();
 }

@@ -36,6 +36,10 @@ struct MediaTokens {
 std::vector<model::TokenId> prompt_tokens(const model::Tokenizer& tokenizer,
                                           std::string_view question, const MediaTokens& media,
                                           std::string_view system = kSystemText);
+// What follows an answer when the conversation goes on: "\n", the user's turn without media, and
+// "<|im_start|>assistant".
+std::vector<model::TokenId> next_turn_tokens(const model::Tokenizer& tokenizer,
+                                             std::string_view question);
 // "\nTARGET<|im_end|>"
 std::vector<model::TokenId> answer_tokens(const model::Tokenizer& tokenizer,
                                           std::string_view target);

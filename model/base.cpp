@@ -12,17 +12,8 @@
 namespace crabcast::model {
 namespace {
 
-Result<Base> make_shipped_base(at::Device device, at::ScalarType type) {
-  Base base{nano(), make_nano_weights(), ""};
-  auto hash = hash_base(base.config, base.weights);
-  CRABCAST_TRY(hash);
-  base.hash = std::move(*hash);
-  for (auto& [name, tensor] : base.weights) tensor = tensor.to(device, type);
-  return base;
-}
-
-Result<Base> read_base(const std::string& folder, at::Device device, at::ScalarType type) {
-  auto files = open_base_files(folder);
+Result<Base> read_base(const std::string& place, at::Device device, at::ScalarType type) {
+  auto files = open_base_files(place);
   if (!files) return fail(files.error());
   CRABCAST_TRY(check_tied_head(*files));
   Base base;
@@ -45,8 +36,7 @@ Result<Base> open_base(const std::string& base, at::Device device, at::ScalarTyp
                  [&]() -> Result<Base> {
                    auto place = locate_base(base, {});
                    CRABCAST_TRY(place);
-                   return is_shipped_base(*place) ? make_shipped_base(device, type)
-                                                  : read_base(*place, device, type);
+                   return read_base(*place, device, type);
                  });
 }
 

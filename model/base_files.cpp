@@ -11,7 +11,9 @@
 #include "model/base_names.h"
 #include "model/disk_file.h"
 #include "model/safetensors_header.h"
+#include "model/shipped_base.h"
 #include "model/strict_json.h"
+#include "protocol/base_location.h"
 #include "protocol/format.h"
 
 namespace crabcast::model {
@@ -42,6 +44,18 @@ class Search {
     else
       read_index();
     if (has_config_) compare_with_config();
+    return std::move(files_);
+  }
+
+  BaseFiles run_shipped() {
+    files_.model_type = "qwen2_5_omni_thinker";
+    files_.config = nano();
+    auto file = open_shipped_weights();
+    if (file)
+      take_file(*file, kSingle, nullptr);
+    else
+      files_.problems.push_back(file.error());
+    compare_with_config();
     return std::move(files_);
   }
 
@@ -90,13 +104,18 @@ class Search {
                                         "\" is not a plain file name in the folder");
     auto file = SafetensorsFile::open(files_.folder / name);
     if (!file) return files_.problems.push_back(file.error());
+    take_file(*file, name, expected);
+  }
+
+  void take_file(const std::shared_ptr<const SafetensorsFile>& file, const std::string& name,
+                 const std::set<std::string>* expected) {
     ++files_.shards;
     std::set<std::string> left = expected == nullptr ? std::set<std::string>() : *expected;
-    for (const Entry& entry : (*file)->entries()) {
+    for (const Entry& entry : file->entries()) {
       if (expected != nullptr && left.erase(entry.name) == 0)
         problem(Errc::corrupt, "tensor " + excerpt(entry.name, 200) + " is in " + name + ", but " +
                                    kIndex + " does not say so");
-      take_tensor(*file, entry);
+      take_tensor(file, entry);
     }
     for (const std::string& missing : left)
       problem(Errc::corrupt, "tensor " + excerpt(missing, 200) + " is not in " + name + ", where " +
@@ -160,6 +179,7 @@ class Search {
 }  // namespace
 
 Result<BaseFiles> find_base_files(const fs::path& folder) {
+  if (is_shipped_base(folder.native())) return Search(folder).run_shipped();
   std::error_code error;
   if (!fs::is_directory(folder, error))
     return fail(Errc::not_found, "there is no folder " + folder.string());

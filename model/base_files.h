@@ -33,12 +33,13 @@ struct BaseFiles {
   std::vector<Error> problems;                           // empty: a base that can be opened
 };
 
-// Looks at config.json and at model.safetensors, or else at model.safetensors.index.json and the
-// shards that it names; reads headers only. not_found: there is no such folder. All else, such as
-// a tensor that is missing, left over, of another shape or in another shard, is a problem.
-Result<BaseFiles> find_base_files(const std::filesystem::path& folder);
+// Of a folder: looks at config.json and at model.safetensors, or else at
+// model.safetensors.index.json and the shards that it names; reads headers only. not_found: there
+// is no such folder. All else, such as a tensor that is missing, left over, of another shape or in
+// another shard, is a problem. Of a shipped base ("nano"): its file lies in the program itself.
+Result<BaseFiles> find_base_files(const std::filesystem::path& base);
 
 // The same, where problems are an error too: that of the first one, with the first twenty texts.
-Result<BaseFiles> open_base_files(const std::filesystem::path& folder);
+Result<BaseFiles> open_base_files(const std::filesystem::path& base);
 
 }  // namespace crabcast::model

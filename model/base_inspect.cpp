@@ -11,6 +11,7 @@
 #include "model/base_reader.h"
 #include "model/guarded.h"
 #include "model/safetensors_header.h"
+#include "protocol/base_location.h"
 #include "protocol/format.h"
 
 namespace crabcast::model {
@@ -170,7 +171,8 @@ Result<BaseInspection> inspect_base(
         auto files = find_base_files(folder);
         if (!files) return fail(files.error());
         BaseInspection out;
-        out.folder = fs::absolute(folder).lexically_normal();
+        const bool shipped = is_shipped_base(folder.native());
+        out.folder = shipped ? folder : fs::absolute(folder).lexically_normal();
         out.model_type = files->model_type;
         out.config = files->config;
         out.shards = files->shards;
@@ -186,7 +188,9 @@ Result<BaseInspection> inspect_base(
                               format_bytes(out.skipped_bytes) +
                               ") are of the talker and the vocoder: they are passed over");
         std::error_code error;
-        if (!fs::is_regular_file(folder / "tokenizer.json", error))
+        if (shipped)
+          out.notes.emplace_back("it is part of the program; its tokenizer takes bytes");
+        else if (!fs::is_regular_file(folder / "tokenizer.json", error))
           out.notes.emplace_back(
               "there is no tokenizer.json: a job cannot use the folder without it");
         for (const Error& problem : files->problems) out.problems.push_back(problem.message);

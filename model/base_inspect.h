@@ -39,8 +39,8 @@ struct BaseInspection {
   [[nodiscard]] std::string json() const;
 };
 
-// Reads all of the base, for its hash; `progress` hears of bytes done and of all bytes.
-// not_found: there is no such folder. All else is in the report.
+// `folder` may be a shipped base ("nano"). Reads all of the base, for its hash; `progress` hears of
+// bytes done and of all bytes. not_found: there is no such folder. All else is in the report.
 Result<BaseInspection> inspect_base(
     const std::filesystem::path& folder,
     const std::function<void(std::uint64_t done, std::uint64_t total)>& progress = {});

@@ -97,28 +97,30 @@ bool takes_adapter(std::string_view module) {
 
 }  // namespace
 
+// Most rotary frequencies are the width's: so neighbouring columns turn by enough to be told apart
+// in so narrow a head, and half of the frequencies are low enough to find a thing wherever it is.
 ThinkerConfig nano() {
   ThinkerConfig c;
   c.text = {.vocab_size = 272,
             .hidden_size = 128,
             .intermediate_size = 256,
-            .layers = 3,
+            .layers = 4,
             .heads = 4,
             .kv_heads = 2,
             .head_dim = 32,
             .rms_norm_eps = 1e-6,
             .rope_theta = 10000,
-            .mrope_section = {4, 6, 6}};
+            .mrope_section = {2, 2, 12}};
   c.vision.depth = 2;
-  c.vision.hidden_size = 64;
-  c.vision.intermediate_size = 128;
+  c.vision.hidden_size = 96;
+  c.vision.intermediate_size = 192;
   c.vision.heads = 4;
   c.vision.window_size = 56;
   c.vision.out_hidden_size = c.text.hidden_size;
   c.vision.full_attention_blocks = {1};
   c.audio.layers = 2;
   c.audio.heads = 4;
-  c.audio.ffn_dim = 256;
+  c.audio.ffn_dim = 192;
   c.audio.d_model = 64;
   c.audio.output_dim = c.text.hidden_size;
   c.special = make_byte_tokenizer()->special();

@@ -51,6 +51,20 @@ Result<DiskFile> DiskFile::open(const fs::path& path) {
   return file;
 }
 
+Result<DiskFile> DiskFile::in_memory(const fs::path& name, std::span<const std::byte> bytes) {
+  const int descriptor = ::memfd_create(name.filename().c_str(), MFD_CLOEXEC);
+  if (descriptor < 0) return system_failure("holding in memory", name);
+  DiskFile file(name, descriptor);
+  file.size_ = bytes.size();
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return system_failure("holding in memory", name);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return file;
+}
+
 Status DiskFile::read(std::uint64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
     const ssize_t got = ::pread(descriptor_, into.data(), into.size(), static_cast<off_t>(offset));

@@ -18,6 +18,9 @@ class DiskFile {
  public:
   // Refuses a folder, a pipe and a device (corrupt); never waits for a pipe's writer.
   static Result<DiskFile> open(const std::filesystem::path& path);
+  // A file in memory only, with these bytes; `name` is its path in messages.
+  static Result<DiskFile> in_memory(const std::filesystem::path& name,
+                                    std::span<const std::byte> bytes);
   DiskFile(DiskFile&& other) noexcept;
   DiskFile& operator=(DiskFile&&) = delete;
   ~DiskFile();

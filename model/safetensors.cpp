@@ -92,15 +92,19 @@ bool fits(const at::Tensor& tensor, const TensorSource& source) {
 Result<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::open(const fs::path& path) {
   auto file = DiskFile::open(path);
   if (!file) return fail(file.error());
-  const auto within = [&](const Error& error) { return fail(error.within(path.string())); };
-  auto text = read_header(*file);
+  return open(std::move(*file));
+}
+
+Result<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::open(DiskFile file) {
+  const auto within = [&](const Error& error) { return fail(error.within(file.path().string())); };
+  auto text = read_header(file);
   if (!text) return within(text.error());
   const std::uint64_t data_begin = kLengthBytes + text->size();
-  auto header = parse_safetensors_header(*text, file->size() - data_begin);
+  auto header = parse_safetensors_header(*text, file.size() - data_begin);
   if (!header) return within(header.error());
-  auto map = file->map();
+  auto map = file.map();
   if (!map) return fail(map.error());
-  const std::shared_ptr<SafetensorsFile> opened(new SafetensorsFile(std::move(*file)));
+  const std::shared_ptr<SafetensorsFile> opened(new SafetensorsFile(std::move(file)));
   opened->map_ = std::move(*map);
   opened->data_begin_ = data_begin;
   opened->entries_ = std::move(header->entries);

@@ -41,6 +41,7 @@ class SafetensorsFile {
 
   // corrupt, with the reason and the tensor's name: whatever breaks the format above.
   static Result<std::shared_ptr<const SafetensorsFile>> open(const std::filesystem::path& file);
+  static Result<std::shared_ptr<const SafetensorsFile>> open(DiskFile file);
 
   [[nodiscard]] const std::filesystem::path& path() const { return file_.path(); }
   [[nodiscard]] const std::vector<Entry>& entries() const { return entries_; }  // by name

@@ -13,28 +13,31 @@
 namespace crabcast::model {
 namespace {
 
-// Changing a number here makes another base: raise the version, so that the hash cannot mislead.
-constexpr std::string_view kNanoName = "crabcast/nano/1";
-constexpr double kEmbeddingStd = 1.0;
-constexpr double kHeadStd = 0.1;
-// Branches add little to the residual stream, so that a token stays readable to the last layer and
-// the adapter, not the random base, decides what is written into it.
-constexpr double kBranchGain = 0.3;
-constexpr double kBiasStd = 0.02;
+// Changing a number here makes other bases: raise the version, so that no name can mislead.
+constexpr std::string_view kStartName = "crabcast/nano/2";
+constexpr double kEmbeddingStd = 0.5;
+constexpr double kHeadStd = 0.05;
+// Branches begin by adding little to the residual stream, so that a token stays readable to the
+// last layer.
+constexpr double kBranchGain = 0.4;
 
-// Standard deviation of a weight by its name; 0 = a norm's weight, which is 1.
-double nano_std(const WeightShape& weight) {
+// How a weight begins, by its name.
+struct Start {
+  double mean = 0, std = 0;
+};
+Start start_of(const WeightShape& weight) {
   const std::string_view name = weight.name;
   const auto ends = [&](std::string_view suffix) { return name.ends_with(suffix); };
-  if (ends("embed_tokens.weight") || ends("audio_bos_eos_token.weight")) return kEmbeddingStd;
-  if (ends("lm_head.weight")) return kHeadStd;
-  if (ends(".bias")) return kBiasStd;
-  if (weight.shape.size() == 1) return 0;
-  std::int64_t fan_in = 1;
-  for (std::size_t i = 1; i < weight.shape.size(); ++i) fan_in *= weight.shape[i];
+  if (ends("embed_tokens.weight") || ends("audio_bos_eos_token.weight")) return {0, kEmbeddingStd};
+  if (ends("lm_head.weight")) return {0, kHeadStd};
+  if (ends(".bias")) return {};
+  if (weight.shape.size() == 1) return {1, 0};  // of a norm
+  double fan_in = 1;
+  for (std::size_t i = 1; i < weight.shape.size(); ++i)
+    fan_in *= static_cast<double>(weight.shape[i]);
   const bool branch = ends("o_proj.weight") || ends("down_proj.weight") ||
                       ends("out_proj.weight") || ends("attn.proj.weight") || ends("fc2.weight");
-  return (branch ? kBranchGain : 1.0) / std::sqrt(static_cast<double>(fan_in));
+  return {0, (branch ? kBranchGain : 1.0) / std::sqrt(fan_in)};
 }
 
 }  // namespace
@@ -44,14 +47,15 @@ void tie_head(const ThinkerConfig& config, WeightMap& weights) {
     weights["thinker.lm_head.weight"] = weights.at("thinker.model.embed_tokens.weight");
 }
 
-WeightMap make_nano_weights() {
+WeightMap random_nano_weights() {
   WeightMap weights;
-  const std::uint64_t base_key = name_key(kNanoName);
+  const std::uint64_t key = name_key(kStartName);
   for (const WeightShape& weight : weight_shapes(nano())) {
-    at::Tensor tensor = at::ones(weight.shape, at::kFloat);
+    const auto [mean, std] = start_of(weight);
+    at::Tensor tensor = at::full(weight.shape, mean, at::kFloat);
     // A uniform distribution of standard deviation s reaches to s * sqrt(3).
-    if (const double std = nano_std(weight); std > 0)
-      fill_uniform(tensor, combine_key(base_key, name_key(weight.name)), std * std::sqrt(3.0));
+    if (std > 0)
+      fill_uniform(tensor, combine_key(key, name_key(weight.name)), std * std::sqrt(3.0));
     weights.emplace(weight.name, std::move(tensor));
   }
   return weights;
@@ -68,7 +72,7 @@ BaseHasher::~BaseHasher() = default;
 
 void BaseHasher::begin(const WeightShape& weight, at::ScalarType type) {
   // The terminating zero and the rank keep neighbouring fields apart. Equal bytes of another type
-  // are other numbers; float32 adds nothing, so that nano keeps its hash.
+  // are other numbers; float32 adds nothing, so that hashes of it stay.
   const auto rank = static_cast<std::int64_t>(weight.shape.size());
   const std::int64_t type_code = type == at::kFloat ? 0 : type == at::kBFloat16 ? 1 : 2;
   const std::int64_t rank_and_type = rank + (type_code << 32);

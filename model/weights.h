@@ -19,9 +19,10 @@ using WeightMap = std::map<std::string, at::Tensor>;
 // Where the config ties the head to the embedding, the head's name leads to the embedding.
 void tie_head(const ThinkerConfig& config, WeightMap& weights);
 
-// The weights of `nano`, float32 on the host: a fixed function of their names, with the same bits
-// on every machine.
-WeightMap make_nano_weights();
+// Random weights in nano's shape, float32 on the host: a fixed function of their names, with the
+// same bits on every machine. What the making of the shipped base begins with (crabcast base make),
+// and what tests of structure take.
+WeightMap random_nano_weights();
 
 // The name of a base in checkpoints: XXH3-128 over names, shapes, types and bytes of its tensors as
 // they are published, one after another in the order of weight_shapes. So it is the same however

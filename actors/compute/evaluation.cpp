@@ -7,12 +7,14 @@
 
 #include "actors/compute/model_input.h"
 #include "data/answers.h"
+#include "data/constant_answer.h"
 
 namespace crabcast::actors {
 namespace {
 
 constexpr std::size_t kBatch = 8;
-constexpr std::size_t kExamplesForTask = 3;  // kept in the record
+constexpr std::size_t kExamplesForTask = 3;                               // kept in the record
+constexpr const char *kUntrained = "untrained", *kConstant = "constant";  // in the details
 constexpr auto kSampleDeadline = std::chrono::seconds(20);
 
 // Round-robin over the task's data sets, each walked in even strides.
@@ -57,7 +59,7 @@ struct TaskRun {
 };
 
 Status score_batch(model::Session& session, const std::vector<data::Processed>& samples,
-                   TaskRun& run) {
+                   const Reference* reference, TaskRun& run) {
   const auto& front_end = session.front_end();
   auto answers = session.generate(prompt_input(samples, front_end), {});
   if (!answers) return fail(answers.error());
@@ -70,6 +72,12 @@ Status score_batch(model::Session& session, const std::vector<data::Processed>& 
     }
     run.score.set_score(run.score.score() + score->value);
     run.score.set_samples(run.score.samples() + 1);
+    if (reference != nullptr) {
+      auto& details = *run.score.mutable_details();
+      auto constant = data::score_answer(samples[i].sample, reference->constant_answer);
+      if (!constant) return fail(constant.error());  // though another answer could be scored
+      details[kConstant] += constant->value;
+    }
     if (run.examples.size() >= kExamplesForTask) continue;
     pb::Prediction example;
     example.mutable_sample()->set_dataset(samples[i].sample.dataset);
@@ -87,8 +95,8 @@ Status score_batch(model::Session& session, const std::vector<data::Processed>& 
 }  // namespace
 
 Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpus& corpus,
-                                      const pb::Evaluate& request, Progress& progress,
-                                      const std::function<bool()>& give_up) {
+                                      const pb::Evaluate& request, const References& references,
+                                      Progress& progress, const std::function<bool()>& give_up) {
   const auto started = Clock::now();
   pb::EvaluationRecord record;
   record.set_checkpoint(request.checkpoint());
@@ -96,6 +104,8 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
   for (const auto& name : request.tasks()) {
     const auto task = task_from_name(name);
     if (!task) return fail(Errc::invalid_argument, "no task is named " + name);
+    const auto found = references.find(name);
+    const Reference* reference = found == references.end() ? nullptr : &found->second;
     TaskRun run;
     run.score.set_task(name);
     run.score.set_metric(std::string(data::metric_name(*task)));
@@ -114,7 +124,7 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
         run.pass_over(processed.error());
       const bool last = i + 1 == chosen.size();
       if (samples.size() == kBatch || (last && !samples.empty())) {
-        CRABCAST_TRY(score_batch(session, samples, run));
+        CRABCAST_TRY(score_batch(session, samples, reference, run));
         samples.clear();
       }
     }
@@ -123,6 +133,11 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
                                         (run.first_problem.empty() ? " (the corpus has none)"
                                                                    : ": " + run.first_problem));
     run.score.set_score(run.score.score() / run.score.samples());
+    if (reference != nullptr) {
+      auto& details = *run.score.mutable_details();
+      details[kUntrained] = reference->untrained;
+      details[kConstant] /= run.score.samples();
+    }
     (*run.score.mutable_details())["unreadable"] =
         static_cast<double>(chosen.size() - run.score.samples());
     sum += run.score.score();
@@ -133,6 +148,21 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
   record.set_unix_ms(unix_ms_now());
   record.set_seconds(seconds(Clock::now() - started));
   return record;
+}
+
+Result<References> measure_references(model::Session& session, const data::Corpus& corpus,
+                                      const pb::Evaluate& request, Progress& progress,
+                                      const std::function<bool()>& give_up) {
+  auto untrained = evaluate(session, corpus, request, {}, progress, give_up);
+  if (!untrained) return fail(untrained.error());
+  References references;
+  for (const auto& score : untrained->scores()) {
+    progress.begin("find the best constant answer of " + score.task(), 0);
+    auto answer = data::best_constant_answer(corpus, *task_from_name(score.task()));
+    if (!answer) return fail(answer.error());
+    references[score.task()] = {score.score(), std::move(*answer)};
+  }
+  return references;
 }
 
 }  // namespace crabcast::actors

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <caf/all.hpp>
+#include <optional>
 
 #include "actors/compute/corpus_access.h"
 #include "actors/compute/evaluation.h"
@@ -18,6 +19,7 @@ struct EvaluatorParts {
   MemberProcess* process = nullptr;
   std::unique_ptr<model::Session> session;  // used by the evaluating thread only
   std::unique_ptr<data::Corpus> corpus;
+  std::optional<References> references;  // measured before the first checkpoint
   std::atomic<bool> leaving{false};
 };
 using EvaluatePtr = std::shared_ptr<const pb::Evaluate>;
@@ -34,11 +36,29 @@ namespace crabcast::actors {
 namespace {
 
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
+using prepare_atom = caf::atom_constant<caf::atom("prepare")>;
 
 constexpr int kNiceness = 10;  // training goes first where they share cores
 
+// While the session still holds the adapter that no step has changed.
+Status prepare_references(EvaluatorParts& parts) {
+  if (parts.references) return {};
+  CRABCAST_TRY(parts.session->load_initial_adapter());
+  pb::Evaluate request;
+  const auto& spec = parts.process->spec.evaluate;
+  for (const auto& task : spec.tasks) request.add_tasks(task);
+  request.set_samples_per_task(spec.samples_per_task);
+  auto measured =
+      measure_references(*parts.session, *parts.corpus, request, *parts.process->progress,
+                         [&] { return parts.leaving.load(); });
+  CRABCAST_TRY(measured);
+  parts.references = std::move(*measured);
+  return {};
+}
+
 Result<pb::EvaluationRecord> run_evaluation(caf::actor_system& system, EvaluatorParts& parts,
                                             const pb::Evaluate& request) {
+  CRABCAST_TRY(prepare_references(parts));
   parts.process->progress->begin("load checkpoint " + std::to_string(request.checkpoint()), 0);
   auto loaded =
       load_checkpoint(system, *parts.process, request.checkpoint(),
@@ -47,8 +67,8 @@ Result<pb::EvaluationRecord> run_evaluation(caf::actor_system& system, Evaluator
   if (loaded->manifest.base_hash() != parts.session->base_hash())
     return fail(Errc::invalid_argument, "the checkpoint belongs to another base");
   CRABCAST_TRY(parts.session->load_state(loaded->tensors, true));
-  return evaluate(*parts.session, *parts.corpus, request, *parts.process->progress,
-                  [&] { return parts.leaving.load(); });
+  return evaluate(*parts.session, *parts.corpus, request, *parts.references,
+                  *parts.process->progress, [&] { return parts.leaving.load(); });
 }
 
 struct EvaluatingState {
@@ -61,7 +81,14 @@ caf::behavior evaluating(caf::stateful_actor<EvaluatingState>* self,
                          const std::shared_ptr<EvaluatorParts>& parts,
                          const caf::actor& evaluator) {
   self->state.parts = parts;
+  self->send(self, prepare_atom::value);  // there is time until the first checkpoint
   return {
+      [self](prepare_atom) {
+        // A problem is met again, and told, when a checkpoint is to be evaluated.
+        if (const Status ready = prepare_references(*self->state.parts); !ready)
+          spdlog::warn("nothing to compare with: {}", ready.error().message);
+        self->state.parts->process->progress->begin("wait for a checkpoint", 0);
+      },
       [self, evaluator](const EvaluatePtr& request) {
         auto& parts = *self->state.parts;
         auto done = std::make_shared<pb::EvaluationDone>();

@@ -21,7 +21,9 @@
 //                        optimizer: mean over the members; shares add up to 1
 //   evaluations          [{checkpoint, unix_ms, mean, seconds, scores: [{task, metric, score,
 //                        samples, details}], examples: [{task, question, truth, answer,
-//                        score}]}], oldest first
+//                        score}]}], oldest first. details: unreadable; and on the same samples,
+//                        untrained: what the adapter scored before its first step, constant: what
+//                        the one answer scores that is best on the training split
 //   checkpoints          [{id, step, generation, unix_ms, bytes, chunks, metrics}], or {id,
 //   problem}
 //                        for one whose manifest is damaged

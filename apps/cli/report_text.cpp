@@ -109,6 +109,36 @@ std::string scores_text(const json& report) {
   return text;
 }
 
+// Whether training was worth it: the newest evaluated checkpoint beside what needs no training.
+std::string comparison_text(const json& report) {
+  const auto& all = report.at("evaluations");
+  if (all.empty()) return "";
+  Rows rows;
+  std::size_t beaten = 0;
+  for (const auto& score : all.back().at("scores")) {
+    const auto& details = score.at("details");
+    if (!details.contains("untrained") || !details.contains("constant")) continue;
+    const double trained = score.at("score");
+    const bool untrained = trained > details.at("untrained").get<double>();
+    const bool constant = trained > details.at("constant").get<double>();
+    beaten += untrained && constant ? 1 : 0;
+    rows.push_back({score.at("task"), score.at("metric"), number(score.at("samples"), 0),
+                    number(details.at("untrained"), 3), number(details.at("constant"), 3),
+                    number(score.at("score"), 3),
+                    untrained && constant ? "both"
+                    : untrained           ? "untrained only"
+                    : constant            ? "constant only"
+                                          : "neither"});
+  }
+  if (rows.empty()) return "";
+  return "\nHeld-out scores: the adapter before its first step, the best constant answer, and at " +
+         std::to_string(all.back().at("checkpoint").get<std::uint64_t>()) + "\n" +
+         format_table({"TASK", "METRIC", "SAMPLES", "UNTRAINED", "CONSTANT", "TRAINED", "BEATS"},
+                      rows) +
+         std::to_string(beaten) + " of " + std::to_string(rows.size()) +
+         " tasks beat both the untrained adapter and the best constant answer\n";
+}
+
 // What the newest evaluated checkpoint answered: one held-out sample of each task.
 std::string examples_text(const json& report) {
   const auto& all = report.at("evaluations");
@@ -179,8 +209,9 @@ std::string incidents_text(const json& report) {
 }  // namespace
 
 std::string report_text(const json& report) {
-  return head_text(report) + tasks_text(report) + scores_text(report) + examples_text(report) +
-         checkpoints_text(report) + stages_text(report) + incidents_text(report);
+  return head_text(report) + tasks_text(report) + scores_text(report) + comparison_text(report) +
+         examples_text(report) + checkpoints_text(report) + stages_text(report) +
+         incidents_text(report);
 }
 
 }  // namespace crabcast::apps

@@ -7,6 +7,7 @@
 
 #include "actors/control/state_folder.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/compute/base_make_verb.h"
 #include "apps/compute/verb_output.h"
 #include "model/base_import.h"
 #include "model/base_inspect.h"
@@ -64,7 +65,7 @@ Exit import(const ImportVerb& verb) {
 }  // namespace
 
 void add_base_verbs(CLI::App& app, int& code) {
-  auto* base = app.add_subcommand("base", "Frozen bases: look into one, import one");
+  auto* base = app.add_subcommand("base", "Frozen bases: look into one, import one, make one");
   base->require_subcommand(1);
 
   auto folder = std::make_shared<std::string>();
@@ -73,7 +74,7 @@ void add_base_verbs(CLI::App& app, int& code) {
       base->add_subcommand("inspect",
                            "Check a base in Hugging Face layout and show what is in it\n"
                            "Example: crabcast base inspect /models/Qwen2.5-Omni-7B");
-  inspect_verb->add_option("folder", *folder, "The base")->required();
+  inspect_verb->add_option("folder", *folder, "The base: a folder, or nano")->required();
   inspect_verb->add_flag("--json", *json, "Print JSON");
   inspect_verb->callback(
       [folder, json, &code] { code = static_cast<int>(inspect(*folder, *json)); });
@@ -90,6 +91,8 @@ void add_base_verbs(CLI::App& app, int& code) {
   import_verb->add_option("--state", verb->state, "State folder")->capture_default_str();
   import_verb->add_flag("--json", verb->json, "Print JSON");
   import_verb->callback([verb, &code] { code = static_cast<int>(import(*verb)); });
+
+  add_base_make_verb(*base, code);
 }
 
 }  // namespace crabcast::apps

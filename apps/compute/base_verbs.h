@@ -1,4 +1,4 @@
-// `crabcast base inspect` and `crabcast base import`.
+// `crabcast base inspect`, `crabcast base import` and `crabcast base make`.
 #pragma once
 
 namespace CLI {

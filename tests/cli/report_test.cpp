@@ -49,6 +49,8 @@ class ReportTest : public CliTest {
       score.set_metric("token_f1");
       score.set_score(record.mean());
       score.set_samples(8);
+      (*score.mutable_details())["untrained"] = 0.125;
+      (*score.mutable_details())["constant"] = 0.375;
       for (const char* answer : {"a bell\nrings", "a dog"}) {
         auto& example = *record.add_examples();
         example.set_task("captioning");
@@ -127,6 +129,11 @@ TEST_F(ReportTest, Text) {
   EXPECT_THAT(done.out, HasSubstr("TASK        METRIC    AT 10  AT 20\n"
                                   "captioning  token_f1  0.250  0.500\n"
                                   "mean                  0.250  0.500\n"));
+  EXPECT_THAT(done.out,
+              HasSubstr("the best constant answer, and at 20\n"
+                        "TASK        METRIC    SAMPLES  UNTRAINED  CONSTANT  TRAINED  BEATS\n"
+                        "captioning  token_f1        8      0.125     0.375    0.500  both\n"
+                        "1 of 1 tasks beat both the untrained adapter and the best constant"));
   EXPECT_THAT(done.out, HasSubstr("Answers to held-out samples at 20\n"
                                   "TASK        TRUTH             ANSWER\n"
                                   "captioning  a red bell rings  a bell"));

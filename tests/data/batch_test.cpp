@@ -70,7 +70,10 @@ TEST_F(BatchTest, AVideoSample) {
   const auto front = front_end();
   const auto out = must(sample("ks", "<answer>running</answer>"));
   const auto side = front.media.image_size / front.media.patch_size;
-  EXPECT_EQ(out.pixel_values.sizes(), (at::IntArrayRef{5 * side * side, 1176}));
+  EXPECT_EQ(
+      out.pixel_values.sizes(),
+      (at::IntArrayRef{5 * side * side, 3 * front.media.temporal_patch * front.media.patch_size *
+                                            front.media.patch_size}));
   EXPECT_EQ(out.grid_thw[0][0].item<int>(), 5);
   EXPECT_EQ(out.seconds_per_grid[0].item<float>(), 2.0F);
   EXPECT_EQ(out.audio_features.sizes(), (at::IntArrayRef{1, 128, 1000}));
@@ -179,7 +182,9 @@ TEST_F(BatchTest, NoSamplesAndNoMedia) {
   text.question = "Hello?";
   text.target = "Hi";
   const auto batch = make_batch({must(text)}, front, BatchUse::train);
-  EXPECT_EQ(batch.pixel_values.sizes(), (at::IntArrayRef{0, 1176}));
+  EXPECT_EQ(batch.pixel_values.sizes(),
+            (at::IntArrayRef{0, 3 * front.media.temporal_patch * front.media.patch_size *
+                                    front.media.patch_size}));
   EXPECT_EQ(batch.grid_thw.sizes(), (at::IntArrayRef{0, 3}));
   EXPECT_EQ(batch.audio_features.size(0), 0);
   EXPECT_EQ(batch.audio_lengths.numel(), 0);

@@ -13,7 +13,7 @@ namespace {
 const char* const kQProj = "thinker.model.layers.0.self_attn.q_proj";
 
 Base nano_base() {
-  return {nano(), make_nano_weights(), ""};
+  return {nano(), random_nano_weights(), ""};
 }
 
 AdapterSet make(AdapterKind kind, std::uint64_t seed = 1) {

@@ -186,7 +186,7 @@ TEST_F(BaseConfigTest, WhatIsNotImplementedIsRefusedWithFieldValueAndSupport) {
       {"/text_config/num_hidden_layers", 0, "text_config.num_hidden_layers is 0"},
       {"/text_config/num_key_value_heads", 3,
        "text_config.num_key_value_heads is 3; supported: divisors"},
-      {"/text_config/head_dim", 31, "text_config.rope_scaling.mrope_section is [4,6,6]"},
+      {"/text_config/head_dim", 31, "text_config.rope_scaling.mrope_section is [2,2,12]"},
       {"/vision_config/num_heads", 5, "vision_config.num_heads is 5"},
       {"/vision_config/in_channels", 1, "vision_config.in_channels is 1; supported: 3"},
       {"/vision_config/patch_size", {14, 14}, "vision_config.patch_size is [14,14]"},

@@ -65,13 +65,14 @@ TEST_F(BaseImport, IsTheSameBaseUnderANameOfItsOwn) {
   ASSERT_TRUE(imported.has_value()) << imported.error().message;
   EXPECT_EQ(seen, all);
   EXPECT_EQ(imported->tensors, weights_.size());
-  EXPECT_EQ(imported->shards, 4U);
+  EXPECT_EQ(imported->shards, 6U);
   EXPECT_THAT(names_in(bases()), UnorderedElementsAre("omni"));
   EXPECT_THAT(
       names_in(imported->folder),
       UnorderedElementsAre("config.json", "tokenizer.json", "model.safetensors.index.json",
-                           "model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
-                           "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors"));
+                           "model-00001-of-00006.safetensors", "model-00002-of-00006.safetensors",
+                           "model-00003-of-00006.safetensors", "model-00004-of-00006.safetensors",
+                           "model-00005-of-00006.safetensors", "model-00006-of-00006.safetensors"));
   EXPECT_EQ(read_file(imported->folder / "config.json"), read_file(source() / "config.json"));
   EXPECT_EQ(read_file(imported->folder / "tokenizer.json"), read_file(source() / "tokenizer.json"));
 

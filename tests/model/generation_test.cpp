@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "model/adapter.h"
+#include "model/base.h"
 #include "model/session.h"
 #include "model/thinker.h"
 #include "tests/model/toy_batch.h"
@@ -57,7 +58,7 @@ std::vector<TokenId> by_recomputation(const Thinker& thinker, const ModelInput& 
 }
 
 TEST(Generation, TheCacheChangesNothing) {
-  const Thinker thinker = make_thinker(nano(), make_nano_weights(), &lively_adapters());
+  const Thinker thinker = make_thinker(nano(), random_nano_weights(), &lively_adapters());
   const auto packed = pack_input(nano(), test::toy_prompts(prompts()), at::kCPU, at::kFloat);
   ASSERT_TRUE(packed.has_value()) << packed.error().message;
   const auto together = generate(thinker, *packed, {.max_new_tokens = 12});
@@ -112,7 +113,7 @@ TEST(Generation, ATrainedAnswerIsGivenAndStopsAtItsEnd) {
 // Prompts of nano with an adapter that changes its output.
 struct Toy {
   explicit Toy(const std::vector<ToySample>& samples)
-      : thinker(make_thinker(nano(), make_nano_weights(), &lively_adapters())),
+      : thinker(make_thinker(nano(), random_nano_weights(), &lively_adapters())),
         packed(pack_input(nano(), test::toy_prompts(samples), at::kCPU, at::kFloat)) {}
 
   [[nodiscard]] std::vector<std::vector<TokenId>> ids(const GenerationOptions& options) const {
@@ -192,7 +193,7 @@ TEST(Generation, OptionsOutOfRangeAreRefused) {
 }
 
 TEST(Generation, WeightsThatAreNotNumbersAreToldNotDecoded) {
-  WeightMap weights = make_nano_weights();
+  WeightMap weights = random_nano_weights();
   at::Tensor norm = weights.at("thinker.model.norm.weight").clone();
   norm.fill_(std::numeric_limits<double>::quiet_NaN());
   weights["thinker.model.norm.weight"] = norm;
@@ -214,7 +215,9 @@ TEST(Generation, ABaseAloneNeedsNoAdapter) {
   EXPECT_TRUE((*session)->state().empty());
   const auto answers = (*session)->generate(test::toy_prompts(prompts()), {.max_new_tokens = 4});
   ASSERT_TRUE(answers.has_value()) << answers.error().message;
-  const Thinker thinker = make_thinker(nano(), make_nano_weights(), nullptr);
+  const auto base = open_base("nano", at::kCPU, at::kFloat);
+  ASSERT_TRUE(base.has_value()) << base.error().message;
+  const Thinker thinker = make_thinker(base->config, base->weights, nullptr);
   const auto packed = pack_input(nano(), test::toy_prompts(prompts()), at::kCPU, at::kFloat);
   const auto plain = generate(thinker, *packed, {.max_new_tokens = 4});
   for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ((*answers)[i].ids, (*plain)[i].ids);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/base.h"
 #include "model/thinker.h"
 #include "tests/model/toy_batch.h"
 
@@ -63,7 +64,8 @@ TEST(Session, LossIsTheShiftedCrossEntropyOfTheAnswer) {
 
   // The same with logits of every token: B is zero, so the adapter adds nothing.
   const at::NoGradGuard no_grad;
-  const Thinker thinker = make_thinker(nano(), make_nano_weights(), nullptr);
+  const Thinker thinker =
+      make_thinker(nano(), open_base("nano", at::kCPU, at::kFloat)->weights, nullptr);
   const auto packed = pack_input(nano(), input, at::kCPU, at::kFloat);
   ASSERT_TRUE(packed.has_value()) << packed.error().message;
   const at::Tensor all =
@@ -313,7 +315,7 @@ TEST(Learning, EightSmallSamplesAreMemorised) {
   }
   const double after = mean_loss();
   std::printf("mean loss %.3f -> %.4f\n", before, after);
-  EXPECT_GT(before, 4.5);
+  EXPECT_GT(before, 2);
   EXPECT_LT(after, 0.1);
 }
 

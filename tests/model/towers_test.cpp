@@ -23,7 +23,7 @@ double distance(const at::Tensor& a, const at::Tensor& b) {
 class Towers : public testing::Test {
  protected:
   const ThinkerConfig config_ = nano();
-  const WeightMap weights_ = make_nano_weights();
+  const WeightMap weights_ = random_nano_weights();
   const AudioTower audio_ = make_audio_tower(config_.audio, weights_, nullptr);
   const VisionTower vision_ = make_vision_tower(config_.vision, weights_, nullptr);
   const at::NoGradGuard no_grad_;
@@ -51,7 +51,7 @@ TEST_F(Towers, WindowsOfAnOddGridByHand) {
 }
 
 TEST_F(Towers, FramesOfAVideoDoNotSeeOneAnother) {
-  const at::Tensor pixels = random({3 * 64, 1176}, 1);
+  const at::Tensor pixels = random({3 * 64, nano().vision.patch_elements()}, 1);
   const at::Tensor together = see(pixels, {{3, 8, 8}});
   ASSERT_EQ(together.sizes(), at::IntArrayRef({48, config_.text.hidden_size}));
   for (std::int64_t t = 0; t < 3; ++t)
@@ -62,7 +62,7 @@ TEST_F(Towers, FramesOfAVideoDoNotSeeOneAnother) {
 }
 
 TEST_F(Towers, AFrameSeesItselfAsAWholeInFullBlocksOnly) {
-  const at::Tensor pixels = random({64, 1176}, 2);
+  const at::Tensor pixels = random({64, nano().vision.patch_elements()}, 2);
   at::Tensor changed = pixels.clone();
   changed[63].mul_(-1);  // the last patch, in the last window
   const auto difference = [&](const VisionTower& tower) {
@@ -85,8 +85,8 @@ TEST_F(Towers, TokensKeepTheOrderOfTheirBlocks) {
   // Without any attention to other windows, token i depends on block i only.
   VisionTower tower = vision_;
   tower.config.full_attention_blocks.clear();
-  tower.config.window_size = 28;  // one block a window
-  const at::Tensor pixels = random({64, 1176}, 3);
+  tower.config.window_size = 2 * tower.config.patch_size;  // one block a window
+  const at::Tensor pixels = random({64, nano().vision.patch_elements()}, 3);
   const at::Tensor tokens = encode_vision(tower, pixels, {{1, 8, 8}}, {});
   for (std::int64_t block = 0; block < 16; ++block) {
     at::Tensor changed = pixels.clone();
@@ -99,7 +99,8 @@ TEST_F(Towers, TokensKeepTheOrderOfTheirBlocks) {
 }
 
 TEST_F(Towers, MediaOfABatchDoNotSeeOneAnother) {
-  const at::Tensor a = random({64, 1176}, 4), b = random({24, 1176}, 5);
+  const at::Tensor a = random({64, nano().vision.patch_elements()}, 4),
+                   b = random({24, nano().vision.patch_elements()}, 5);
   const at::Tensor both = see(at::cat({a, b}), {{1, 8, 8}, {1, 4, 6}});
   EXPECT_LT(distance(both.narrow(0, 0, 16), see(a, {{1, 8, 8}})), 1e-5);
   EXPECT_LT(distance(both.narrow(0, 16, 6), see(b, {{1, 4, 6}})), 1e-5);

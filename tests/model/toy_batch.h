@@ -43,7 +43,7 @@ class ToyBatch {
         const std::int64_t steps = video ? (s.frames + 1) / 2 : 1;
         grids.insert(grids.end(), {steps, 8, 8});
         seconds.push_back(video ? 2.0F : 0.0F);
-        pixels.push_back(random({steps * 64, 3 * 2 * 14 * 14}, combine_key(key, 1)));
+        pixels.push_back(random({steps * 64, nano().vision.patch_elements()}, combine_key(key, 1)));
         media(ids.back(), special_.vision_begin, video ? special_.video : special_.image,
               steps * 16, special_.vision_end);
       }
@@ -83,7 +83,8 @@ class ToyBatch {
             .narrow(0, 0, length)
             .copy_(at::tensor(labels[static_cast<std::size_t>(b)], at::kLong));
     }
-    input.pixel_values = pixels.empty() ? at::empty({0, 3 * 2 * 14 * 14}) : at::cat(pixels, 0);
+    input.pixel_values =
+        pixels.empty() ? at::empty({0, nano().vision.patch_elements()}) : at::cat(pixels, 0);
     input.grid_thw = at::tensor(grids, at::kLong).view({-1, 3});
     input.seconds_per_grid = at::tensor(seconds, at::kFloat);
     input.audio_features = mels.empty() ? at::empty({0, 128, 0}) : at::cat(mels, 0);

@@ -101,6 +101,9 @@ TEST_F(Jobs, FinishesWithEqualSharesOfTheTasks) {
   ASSERT_FALSE(evaluations.empty());
   EXPECT_EQ(evaluations.back().checkpoint(), 14U);
   EXPECT_EQ(evaluations.back().scores_size(), 7);
+  for (const auto& score : evaluations.back().scores())
+    for (const char* compared : {"untrained", "constant"})
+      EXPECT_TRUE(score.details().contains(compared)) << score.task();
 }
 
 TEST_F(Jobs, OneAndTwoWorkersEndBitwiseEqual) {  // T-2
