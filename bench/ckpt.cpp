@@ -4,8 +4,6 @@
 //          the source hashes (there a worker, here a thread) while the store checks and writes
 //   read:  every chunk read and verified, against read(2) of a file of the same size; once from the
 //          disk (page cache dropped for the files) and once from the page cache
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -21,31 +19,18 @@
 #include <vector>
 
 #include "bench/figure.h"
+#include "bench/measure.h"
 #include "storage/job_store.h"
 
 namespace {
 
 namespace fs = std::filesystem;
+using namespace crabcast::bench;
 using crabcast::CheckpointId;
 using crabcast::kChunkBytes;
 using crabcast::storage::JobStore;
 
 constexpr double kMiB = 1 << 20;
-
-template <class T>
-T must(crabcast::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-double since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 std::vector<std::byte> random_bytes(std::size_t size) {
   std::mt19937_64 random(7);
@@ -118,25 +103,6 @@ double run_dd(const fs::path& from, const fs::path& to) {
   return seconds;
 }
 
-void drop_page_cache(const fs::path& file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0 || ::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) != 0)
-    throw std::runtime_error("cannot drop the page cache of " + file.string());
-  ::close(descriptor);
-}
-
-double read_plain(const fs::path& file) {
-  std::vector<char> buffer(kChunkBytes);
-  const auto start = std::chrono::steady_clock::now();
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  ssize_t count = 0;
-  while ((count = ::read(descriptor, buffer.data(), buffer.size())) > 0) {
-  }
-  ::close(descriptor);
-  if (count < 0) throw std::runtime_error("cannot read " + file.string());
-  return since(start);
-}
-
 double read_checkpoint(const JobStore& store, std::uint64_t id, std::size_t size) {
   const auto start = std::chrono::steady_clock::now();
   std::size_t bytes = 0;
@@ -151,8 +117,7 @@ double read_checkpoint(const JobStore& store, std::uint64_t id, std::size_t size
 void print(const std::string& figure, std::size_t size, const std::vector<double>& ours,
            const std::vector<double>& reference) {
   const double mib = static_cast<double>(size) / kMiB;
-  crabcast::bench::print_figure(figure, mib / median(ours), mib / median(reference), "MiB/s",
-                                crabcast::bench::Better::more);
+  print_figure(figure, mib / median(ours), mib / median(reference), "MiB/s", Better::more);
 }
 
 void measure(const fs::path& folder, std::size_t size, int rounds) {
@@ -189,7 +154,7 @@ void measure(const fs::path& folder, std::size_t size, int rounds) {
         for (const auto& entry : fs::directory_iterator(folder / ("store-" + label)))
           if (entry.path().extension() == ".sst") drop_page_cache(entry.path());
       }
-      const double plain = read_plain(target);
+      const double plain = read_plain(target, kChunkBytes);
       const double checkpoint = read_checkpoint(*store, static_cast<std::uint64_t>(rounds), size);
       if (round == 0) continue;
       ours.push_back(checkpoint);
@@ -203,21 +168,13 @@ void measure(const fs::path& folder, std::size_t size, int rounds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const fs::path parent = argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path();
-  std::string name = (parent / "crabcast-bench-ckpt-XXXXXX").string();
-  if (::mkdtemp(name.data()) == nullptr) {
-    std::fprintf(stderr, "bench ckpt: cannot make a folder in %s\n", parent.c_str());
-    return 1;
-  }
-  int result = 0;
   try {
-    measure(name, 16ULL << 20, 15);
-    measure(name, 256ULL << 20, 7);
+    const ScratchFolder folder(argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path(), "ckpt");
+    measure(folder.path(), 16ULL << 20, 15);
+    measure(folder.path(), 256ULL << 20, 7);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench ckpt: %s\n", error.what());
-    result = 1;
+    return 1;
   }
-  std::error_code ignored;
-  fs::remove_all(name, ignored);
-  return result;
+  return 0;
 }

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "bench/figure.h"
+#include "bench/measure.h"
 #include "tests/support/counting_allocator.h"
 
 #ifdef CRABCAST_CUDA
@@ -33,6 +34,7 @@
 namespace {
 
 using crabcast::bench::Better;
+using crabcast::bench::median;
 using crabcast::bench::print_figure;
 using crabcast::model::ILora;
 using crabcast::test::CountedMemory;
@@ -140,11 +142,6 @@ double peak_mib(Layer layer, const Problem& p) {
   const std::int64_t before = CountedMemory::reset_peak();
   forward_and_backward(layer, p);
   return static_cast<double>(CountedMemory::peak() - before) / kMiB;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 void measure(const Shape& shape, int rounds, at::Device device) {

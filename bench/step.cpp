@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "bench/figure.h"
+#include "bench/measure.h"
 #include "model/base.h"
 #include "model/front_end.h"
 #include "model/session.h"
@@ -40,6 +41,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using crabcast::bench::Better;
+using crabcast::bench::median;
+using crabcast::bench::must;
 using crabcast::bench::print_figure;
 using crabcast::model::ModelInput;
 using crabcast::model::Session;
@@ -85,8 +88,7 @@ ThinkerConfig medium() {
   return c;
 }
 
-// ---- Our side
-// ------------------------------------------------------------------------------------
+// ---- Our side -----------------------------------------------------------------------------------
 
 struct Measured {
   std::vector<double> seconds;
@@ -125,12 +127,6 @@ double memory_peak(bool on_gpu) {
 #endif
   (void)on_gpu;
   return status_mib("VmHWM");
-}
-
-template <class T>
-T must(crabcast::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return std::move(*result);
 }
 
 crabcast::model::Base random_base(const ThinkerConfig& config, at::Device device) {
@@ -181,8 +177,7 @@ void free_cached_memory() {
 #endif
 }
 
-// ---- The reference's side
-// ------------------------------------------------------------------------
+// ---- The reference's side -----------------------------------------------------------------------
 
 Measured measure_reference(const Case& c, int threads) {
   const fs::path folder = fs::path("build/bench_step") / c.name;
@@ -217,13 +212,7 @@ Measured measure_reference(const Case& c, int threads) {
   return {answer["seconds"], answer["peak_mib"]};
 }
 
-// ---- Figures
-// -------------------------------------------------------------------------------------
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
+// ---- Figures ------------------------------------------------------------------------------------
 
 // How many rows a weight is multiplied with in one step.
 double rows_of(const Case& c, const std::string& name) {

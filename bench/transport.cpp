@@ -16,6 +16,7 @@
 #include <zmq.hpp>
 
 #include "bench/figure.h"
+#include "bench/measure.h"
 #include "cluster/curve.h"
 
 namespace crabcast::cluster {
@@ -42,12 +43,6 @@ pb::Envelope small_envelope(std::uint64_t number) {
   ready.set_generation(3);
   ready.set_step(number);
   return envelope;
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 // One side of the comparison: a client that sends and a server that receives or echoes.
@@ -109,7 +104,7 @@ class Ours final : public Contender {
       ::sem_wait(&answered_);
       times.push_back(seconds(back_ - began) * 1e6);
     }
-    return median(std::move(times));
+    return bench::median(std::move(times));
   }
 
  private:
@@ -187,7 +182,7 @@ class RawZmq final : public Contender {
       times.push_back(seconds(Clock::now() - began) * 1e6);
     }
     echo.get();
-    return median(std::move(times));
+    return bench::median(std::move(times));
   }
 
  private:
@@ -226,10 +221,10 @@ int run() {
     raw_times.push_back(raw.round_trip());
   }
   using bench::Better;
-  bench::print_figure("transport_one_way", median(our_rates), median(raw_rates), "envelopes/s",
-                      Better::more);
-  bench::print_figure("transport_round_trip_p50", median(our_times), median(raw_times), "us",
-                      Better::less);
+  bench::print_figure("transport_one_way", bench::median(our_rates), bench::median(raw_rates),
+                      "envelopes/s", Better::more);
+  bench::print_figure("transport_round_trip_p50", bench::median(our_times),
+                      bench::median(raw_times), "us", Better::less);
   return 0;
 }
 

@@ -19,4 +19,8 @@ struct Dropout {
 // gradient of the result.
 at::Tensor dropout(const at::Tensor& x, const Dropout& dropout);
 
+// sum += dropout(x), with the same bits and, on the host, without a tensor between. Both are
+// contiguous, of one shape and type.
+void add_dropped_(at::Tensor& sum, const at::Tensor& x, const Dropout& dropout);
+
 }  // namespace crabcast::model

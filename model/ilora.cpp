@@ -75,13 +75,19 @@ class ILoraFunction : public torch::autograd::Function<ILoraFunction> {
     const at::Tensor dB_NOR = dB_OC.view({-1, f.heads, f.rank}).permute({1, 0, 2});
     const auto [dz_TR, dlogit_TN] = gate_backward(at::mm(dy_TO, f.B_OC), p_TN, z_TR, scale);
     const at::Tensor droute_NI = at::mm(dlogit_TN.t(), x_TI);
-    const at::Tensor dA_RI = at::mm(dz_TR.t(), dropout(x_TI, drop));
+    at::Tensor dropped_TI = dropout(x_TI, drop);
+    const at::Tensor dA_RI = at::mm(dz_TR.t(), dropped_TI);
 
     at::Tensor dx_TI;
     if (ctx->needs_input_grad(0)) {
       dx_TI = at::mm(dy_TO, weight_OI);
       dx_TI.addmm_(dlogit_TN, f.route_NI);
-      dx_TI.add_(dropout(at::mm(dz_TR, f.A_RI), drop));
+      if (dropped_TI.is_same(x_TI)) {  // nothing is dropped
+        dx_TI.addmm_(dz_TR, f.A_RI);
+      } else {
+        at::mm_out(dropped_TI, dz_TR, f.A_RI);  // in its place: a fresh tensor costs page faults
+        add_dropped_(dx_TI, dropped_TI, drop);
+      }
     }
     return {dx_TI,
             dA_RI.to(saved[1].scalar_type()),

@@ -8,9 +8,11 @@
 
 namespace crabcast::model {
 
-Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane) {
+Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane,
+                   std::uint32_t pack) {
+  const std::uint64_t place = (static_cast<std::uint64_t>(pack) << 32) | lane;
   return {.dropout = dropout,
-          .key = combine_key(combine_key(combine_key(seed, name_key("dropout")), step), lane)};
+          .key = combine_key(combine_key(combine_key(seed, name_key("dropout")), step), place)};
 }
 
 Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const std::string& module,

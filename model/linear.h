@@ -11,15 +11,19 @@
 
 namespace crabcast::model {
 
+class FeatureStore;
+
 // What one forward pass wants from the layers.
 struct Pass {
   double dropout = 0;                     // of the adapters; 0 outside of training
-  std::uint64_t key = 0;                  // of (seed, step, lane)
+  std::uint64_t key = 0;                  // of (seed, step, lane, pack)
   Recompute recompute = Recompute::none;  // in the backward pass
+  FeatureStore* features = nullptr;       // of towers that nothing trains; null: none is kept
 };
 
-// Of a training step: masks depend on seed, step, lane and module only.
-Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane);
+// Of a training step: masks depend on seed, step, lane, pack of the lane and module only.
+Pass training_pass(double dropout, std::uint64_t seed, std::uint64_t step, std::uint32_t lane,
+                   std::uint32_t pack = 0);
 
 struct Linear {
   at::Tensor weight_OI;

@@ -20,6 +20,7 @@
 #include "model/base.h"
 #include "model/guarded.h"
 #include "model/packing.h"
+#include "model/packs.h"
 #include "model/state.h"
 #include "model/thinker.h"
 #include "protocol/clock.h"
@@ -73,6 +74,11 @@ Status check_options(const SessionOptions& options) {
   CRABCAST_TRY(check_range("train.optimizer.epsilon", optimizer.epsilon, 0, 1, true));
   CRABCAST_TRY(check_range("threads", options.threads, 1, kMaxThreads, true));
   if (options.steps == 0) return fail(Errc::invalid_argument, "steps is 0; it must be at least 1");
+  const AdapterSpec& adapter = options.model.adapter;
+  if (options.features != nullptr && options.with_adapter &&
+      (!has_factors(adapter.kind) || adapter.scope != AdapterScope::language_model))
+    return fail(Errc::invalid_argument,
+                "features of the towers cannot be kept: model.adapter trains the towers too");
   return {};
 }
 
@@ -141,7 +147,7 @@ class LocalSession final : public Session {
         type_(type),
         adapters_(base, options.with_adapter ? std::optional(options.model.adapter) : std::nullopt,
                   options.seed, device),
-        thinker_(make_thinker(base.config, adapters_.weights(base), &adapters_)),
+        thinker_(make_thinker(base.config, adapters_.weights(base), &adapters_, base_hash_)),
         optimizer_(options.optimizer, adapters_.offsets(), adapters_.values().options()) {}
 
   [[nodiscard]] const std::string& base_hash() const override { return base_hash_; }
@@ -260,32 +266,42 @@ class LocalSession final : public Session {
   }
 
   Result<LaneResult> run_lane(const ModelInput& input, std::uint64_t step, std::uint32_t lane) {
-    auto packed = pack_input(thinker_.config, input, device_, type_);
-    CRABCAST_TRY(packed);
-    Pass pass = training_pass(options_.model.adapter.dropout, options_.seed, step, lane);
-    pass.recompute = options_.recompute;
-
+    auto batch = pack_input(thinker_.config, input, device_, type_);
+    CRABCAST_TRY(batch);
+    const auto packs = pack_layout(batch->lengths, options_.pack_tokens);
     LaneResult result;
-    if (packed->targets.numel() == 0) {  // nothing to learn from: no gradient anywhere
-      result.samples = sum_by_sample(*packed, at::empty({0}));
-      result.gradient = at::zeros({parameters()}, adapters_.values().options());
-      result.touched.assign(parameter_tensors(), false);
-      return result;
-    }
-    const at::AutoGradMode with_gradient(true);
+    result.samples.resize(batch->lengths.size());
     adapters_.begin_gradient();
-    const TimePoint begin = Clock::now();
-    const at::Tensor losses_N = token_losses(thinker_, *packed, pass);
-    result.samples = sum_by_sample(*packed, losses_N);
-    const TimePoint middle = Clock::now();
-    torch::autograd::backward({losses_N.sum()});
+    for (std::size_t i = 0; i < packs.size(); ++i) {
+      Pass pass = training_pass(options_.model.adapter.dropout, options_.seed, step, lane,
+                                static_cast<std::uint32_t>(i));
+      pass.recompute = options_.recompute;
+      pass.features = options_.features.get();
+      if (packs.size() == 1)
+        run_pack(*batch, packs[i], pass, result);
+      else
+        run_pack(take_samples(thinker_.config, *batch, packs[i]), packs[i], pass, result);
+    }
     FlatGradient gradient = adapters_.end_gradient();
-    if (device_.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device_.index());
     result.gradient = std::move(gradient.values);
     result.touched = std::move(gradient.touched);
-    result.forward_seconds = seconds(middle - begin);
-    result.backward_seconds = seconds(Clock::now() - middle);
     return result;
+  }
+
+  // Adds the pack's gradient to what is there, and its losses to their places in the lane.
+  void run_pack(const PackedInput& pack, const std::vector<std::size_t>& samples, const Pass& pass,
+                LaneResult& result) {
+    const bool trains = pack.targets.numel() > 0;  // or else there is nothing to learn from
+    const at::AutoGradMode with_gradient(true);
+    const TimePoint begin = Clock::now();
+    const at::Tensor losses_N = trains ? token_losses(thinker_, pack, pass) : at::empty({0});
+    const std::vector<SampleLoss> losses = sum_by_sample(pack, losses_N);
+    for (std::size_t i = 0; i < samples.size(); ++i) result.samples[samples[i]] = losses[i];
+    const TimePoint middle = Clock::now();
+    if (trains) torch::autograd::backward({losses_N.sum()});
+    if (device_.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device_.index());
+    result.forward_seconds += seconds(middle - begin);
+    result.backward_seconds += seconds(Clock::now() - middle);
   }
 
   SessionOptions options_;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "model/feature_store.h"
 #include "model/generation.h"
 #include "model/input.h"
 #include "model/named_tensor.h"
@@ -27,9 +28,12 @@ struct SessionOptions {
   std::uint64_t steps = 1;  // length of the schedule
   Precision precision = Precision::float32;
   Recompute recompute = Recompute::none;
-  std::string device = "cpu";  // "cpu" or "cuda:0"
-  int threads = 1;             // LibTorch intra-op threads, fixed for bitwise equality
-  bool with_adapter = true;    // false: the base alone, which can only generate and be evaluated
+  std::int64_t pack_tokens = 0;  // limit of a pack (packs.h); 0: a lane is one pack
+  std::string device = "cpu";    // "cpu" or "cuda:0"
+  // Keeps what the towers make of media; only where nothing in them is trained.
+  std::shared_ptr<FeatureStore> features = nullptr;
+  int threads = 1;           // LibTorch intra-op threads, fixed for bitwise equality
+  bool with_adapter = true;  // false: the base alone, which can only generate and be evaluated
 };
 
 struct Base;

@@ -2,24 +2,26 @@
 
 #include <ATen/ATen.h>
 
+#include "model/media_features.h"
+
 namespace crabcast::model {
 
 Thinker make_thinker(const ThinkerConfig& config, const WeightMap& weights,
-                     const AdapterSet* adapters) {
-  return {config, make_language_model(config.text, weights, adapters),
+                     const AdapterSet* adapters, std::string base_hash) {
+  return {config,
+          make_language_model(config.text, weights, adapters),
           make_audio_tower(config.audio, weights, adapters),
           make_vision_tower(config.vision, weights, adapters),
-          make_linear(weights, adapters, "thinker.lm_head", Bias::no)};
+          make_linear(weights, adapters, "thinker.lm_head", Bias::no),
+          std::move(base_hash)};
 }
 
 at::Tensor embed(const Thinker& thinker, const PackedInput& input, const Pass& pass) {
   at::Tensor x_TD = at::embedding(thinker.text.embed_tokens_VD, input.ids_T);
   if (input.audio_rows.numel() > 0)
-    x_TD = x_TD.index_copy(0, input.audio_rows,
-                           encode_audio(thinker.audio, input.audio_AMF, input.audio_frames, pass));
+    x_TD = x_TD.index_copy(0, input.audio_rows, audio_features(thinker, input, pass));
   if (input.vision_rows.numel() > 0)
-    x_TD = x_TD.index_copy(0, input.vision_rows,
-                           encode_vision(thinker.vision, input.pixels_PX, input.grids, pass));
+    x_TD = x_TD.index_copy(0, input.vision_rows, vision_features(thinker, input, pass));
   return x_TD;
 }
 

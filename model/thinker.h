@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
+
 #include "model/audio_tower.h"
 #include "model/config.h"
 #include "model/language_model.h"
@@ -17,12 +19,13 @@ struct Thinker {
   AudioTower audio;
   VisionTower vision;
   Linear lm_head;
+  std::string base_hash = {};  // for the keys of a FeatureStore
 };
 
 // `adapters` may be null; otherwise it must outlive the thinker. Throws std::out_of_range when a
 // weight is missing.
 Thinker make_thinker(const ThinkerConfig& config, const WeightMap& weights,
-                     const AdapterSet* adapters);
+                     const AdapterSet* adapters, std::string base_hash = {});
 
 // Embeddings of the tokens, those of media replaced by what the towers make of them.
 at::Tensor embed(const Thinker& thinker, const PackedInput& input, const Pass& pass);

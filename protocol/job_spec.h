@@ -80,10 +80,18 @@ struct CorpusSpec {
   friend bool operator==(const CorpusSpec&, const CorpusSpec&) = default;
 };
 
+// Bytes on each node's disk, shared by its jobs; 0 turns a cache off.
+struct CacheSpec {
+  std::uint64_t samples = 2ULL << 30;  // decoded media
+  std::uint64_t features = 0;          // what frozen towers made of them
+  friend bool operator==(const CacheSpec&, const CacheSpec&) = default;
+};
+
 struct DataSpec {
   CorpusSpec corpus;                                     // required
   std::vector<std::string> tasks = every_task();         // ids of protocol/tasks.h, in their order
   MixturePolicy mixture = MixturePolicy::task_balanced;  // data.mixture.policy
+  CacheSpec cache;
   friend bool operator==(const DataSpec&, const DataSpec&) = default;
 };
 
@@ -107,6 +115,7 @@ struct TrainSpec {
   ReductionKind reduction = ReductionKind::ordered;
   Precision precision = Precision::float32;
   Recompute recompute = Recompute::none;
+  std::optional<std::uint64_t> pack_tokens;  // limit of what goes through the model at once
   std::uint64_t seed = 1;
   OptimizerSpec optimizer;
   friend bool operator==(const TrainSpec&, const TrainSpec&) = default;

@@ -46,6 +46,24 @@ Mistake full_is_float32(const JobSpec& spec) {
   return "kind full trains the base's own tensors, and small updates are lost in bfloat16";
 }
 
+Mistake caches_have_room(const JobSpec& spec) {
+  constexpr std::uint64_t kSmallest = 64ULL << 20;
+  for (const auto& [name, bytes] : {std::pair("samples", spec.data.cache.samples),
+                                    std::pair("features", spec.data.cache.features)})
+    if (bytes != 0 && bytes < kSmallest)
+      return std::string("data.cache.") + name + " is " + exact_bytes(bytes);
+  return std::nullopt;
+}
+
+Mistake features_of_frozen_towers(const JobSpec& spec) {
+  const AdapterSpec& adapter = spec.model.adapter;
+  if (spec.data.cache.features == 0 ||
+      (has_factors(adapter.kind) && adapter.scope == AdapterScope::language_model))
+    return std::nullopt;
+  return "data.cache.features is " + exact_bytes(spec.data.cache.features) +
+         ", but the towers are trained, so what they make of a medium changes with every step";
+}
+
 Mistake evaluation_at_checkpoint(const JobSpec& spec) {
   if (spec.evaluate.every_steps % spec.checkpoint.every_steps == 0) return std::nullopt;
   return "evaluate.every is " + std::to_string(spec.evaluate.every_steps) +
@@ -85,6 +103,12 @@ const std::vector<SpecRule>& spec_rules() {
       {{"model.adapter.kind", "train.precision"},
        "with model.adapter.kind full, train.precision float32",
        full_is_float32},
+      {{"data.cache.samples", "data.cache.features"},
+       "caches of at least 64MiB, or 0B for none",
+       caches_have_room},
+      {{"model.adapter.kind", "model.adapter.scope", "data.cache.features"},
+       "data.cache.features only with model.adapter.scope language_model",
+       features_of_frozen_towers},
       {{"evaluate.every", "checkpoint.every"},
        "evaluate.every a multiple of checkpoint.every, because a checkpoint is what is scored",
        evaluation_at_checkpoint},

@@ -243,6 +243,22 @@ void add_model(Rows& rows) {
   add_adapter(rows);
 }
 
+void add_cache(Rows& rows) {
+  const auto size = [](std::string path, auto find, std::string description) {
+    return with_examples(
+        whole(std::move(path), find, 0, 1024 * kTiB, std::move(description), FieldKind::bytes),
+        {"20GiB", "0B"});
+  };
+  rows.push_back(section("data.cache", "What is kept on each node's disk for the next epoch."));
+  rows.push_back(size("data.cache.samples", AT(data.cache.samples),
+                      "Decoded frames and sound, at most this much; what was not used for longest "
+                      "goes first. At least 64MiB, or 0B for none."));
+  rows.push_back(size("data.cache.features", AT(data.cache.features),
+                      "What the frozen towers made of them, with model.adapter.scope "
+                      "language_model; each medium then goes through its tower alone. At least "
+                      "64MiB, or 0B for none."));
+}
+
 void add_data(Rows& rows) {
   rows.push_back(section("data", "What it is trained on."));
   rows.push_back(
@@ -267,6 +283,7 @@ void add_data(Rows& rows) {
                         "task_balanced: the same share for each task, and within a task in "
                         "proportion to the sizes of its data sets. proportional: in proportion to "
                         "the sizes of all data sets."));
+  add_cache(rows);
 }
 
 void add_train(Rows& rows) {
@@ -291,6 +308,11 @@ void add_train(Rows& rows) {
                         "none: activations are kept for the backward pass. layers: only what goes "
                         "into each layer is, and the rest is computed again: less memory, about a "
                         "third more time, the same result."));
+  rows.push_back(with_note(
+      whole("train.pack_tokens", AT(train.pack_tokens), 1, 100'000'000,
+            "Samples of a lane go through the model in packs of at most so many tokens: less "
+            "memory, the same result but for rounding. A longer sample has a pack of its own."),
+      "a lane at once"));
   rows.push_back(whole("train.seed", AT(train.seed), 0, UINT64_MAX,
                        "Seed of the adapter's start, of the order of samples and of dropout."));
   rows.push_back(section("train.optimizer", "The optimizer and its learning rate."));

@@ -36,8 +36,41 @@ struct BatchClient::Shared {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<BatchKey, DeliveryPtr> slots;  // null: asked for, not here
-  std::size_t credit = 0;
+  BatchBudget budget;
+  std::size_t here = 0;
+  std::uint64_t bytes_here = 0;
+
+  explicit Shared(const BatchBudget& b) : budget(b) {}
+  void put(DeliveryPtr& slot, const DeliveryPtr& delivery);
+  DeliveryPtr take(std::map<BatchKey, DeliveryPtr>::iterator slot);
 };
+
+namespace {
+
+std::uint64_t frame_bytes(const DeliveryPtr& delivery) {
+  std::uint64_t bytes = 0;
+  for (const auto& frame : delivery->frames) bytes += frame.size();
+  return bytes;
+}
+
+}  // namespace
+
+void BatchClient::Shared::put(DeliveryPtr& slot, const DeliveryPtr& delivery) {
+  if (slot) return;  // two loaders made it
+  slot = delivery;
+  ++here;
+  bytes_here += frame_bytes(delivery);
+  budget.came(frame_bytes(delivery));
+}
+
+DeliveryPtr BatchClient::Shared::take(std::map<BatchKey, DeliveryPtr>::iterator slot) {
+  DeliveryPtr delivery = std::move(slot->second);
+  slots.erase(slot);
+  if (!delivery) return delivery;
+  --here;
+  bytes_here -= frame_bytes(delivery);
+  return delivery;
+}
 
 // Sends requests to loaders and files their answers.
 class BatchActor : public caf::event_based_actor {
@@ -113,7 +146,7 @@ class BatchActor : public caf::event_based_actor {
       std::lock_guard lock(shared_->mutex);
       auto found = shared_->slots.find(key);
       if (found == shared_->slots.end()) return;  // not wanted any more
-      found->second = message;
+      shared_->put(found->second, message);
     }
     shared_->changed.notify_all();
   }
@@ -148,9 +181,9 @@ class BatchActor : public caf::event_based_actor {
   std::map<BatchKey, caf::actor_addr> asked_;
 };
 
-BatchClient::BatchClient(caf::actor_system& system, MemberProcess& process, std::size_t credit)
-    : shared_(std::make_shared<Shared>()) {
-  shared_->credit = credit;
+BatchClient::BatchClient(caf::actor_system& system, MemberProcess& process,
+                         const BatchBudget& budget)
+    : shared_(std::make_shared<Shared>(budget)) {
   actor_ = system.spawn<BatchActor>(shared_, process.bulk.get());
   process.bulk->publish("batches", actor_);
 }
@@ -168,7 +201,8 @@ bool BatchClient::want(std::uint64_t step, std::uint32_t lane) {
   {
     std::lock_guard lock(shared_->mutex);
     if (shared_->slots.contains({step, lane})) return true;
-    if (shared_->slots.size() >= shared_->credit) return false;
+    const std::size_t coming = shared_->slots.size() - shared_->here;
+    if (!shared_->budget.has_room(shared_->here, shared_->bytes_here, coming)) return false;
     shared_->slots.emplace(BatchKey{step, lane}, nullptr);
   }
   caf::anon_send(actor_, WantBatch{{step, lane}});
@@ -177,19 +211,18 @@ bool BatchClient::want(std::uint64_t step, std::uint32_t lane) {
 
 Result<ReceivedBatch> BatchClient::get(std::uint64_t step, std::uint32_t lane, Duration timeout,
                                        const std::function<bool()>& give_up) {
+  const BatchKey key{step, lane};
   DeliveryPtr delivery;
+  std::uint64_t at_hand = 0;
+  bool waited = false;
   {
     std::unique_lock lock(shared_->mutex);
-    const auto deadline = Clock::now() + timeout;
-    const BatchKey key{step, lane};
-    while (true) {
+    if (shared_->slots.emplace(key, nullptr).second) caf::anon_send(actor_, WantBatch{key});
+    at_hand = shared_->here;
+    for (const auto deadline = Clock::now() + timeout;; waited = true) {
       auto found = shared_->slots.find(key);
-      if (found == shared_->slots.end())
-        return fail(Errc::internal, "batch " + std::to_string(step) + "/" + std::to_string(lane) +
-                                        " was never asked for");
       if (found->second) {
-        delivery = std::move(found->second);
-        shared_->slots.erase(found);
+        delivery = shared_->take(found);
         break;
       }
       if (give_up()) return fail(Errc::cancelled, "a newer generation is there");
@@ -207,6 +240,10 @@ Result<ReceivedBatch> BatchClient::get(std::uint64_t step, std::uint32_t lane, D
   batch.samples = {reply.samples().begin(), reply.samples().end()};
   batch.tasks = {reply.tasks().begin(), reply.tasks().end()};
   batch.substitutions = {reply.substitutions().begin(), reply.substitutions().end()};
+  batch.work = reply.work();
+  batch.work.set_batches(1);
+  batch.work.set_waited_for(waited ? 1 : 0);
+  batch.work.set_at_hand(at_hand);
   auto& input = batch.input;
   const std::map<std::string, at::Tensor*> fields = {{"input_ids", &input.input_ids},
                                                      {"attention_mask", &input.attention_mask},
@@ -225,9 +262,16 @@ Result<ReceivedBatch> BatchClient::get(std::uint64_t step, std::uint32_t lane, D
   return batch;
 }
 
-void BatchClient::forget_before(std::uint64_t step) {
+void BatchClient::keep_only(std::uint32_t first_lane, std::uint32_t lanes,
+                            std::uint64_t from_step) {
   std::lock_guard lock(shared_->mutex);
-  std::erase_if(shared_->slots, [&](const auto& slot) { return slot.first.first < step; });
+  for (auto slot = shared_->slots.begin(); slot != shared_->slots.end();) {
+    const auto [step, lane] = slot->first;
+    const auto next = std::next(slot);
+    if (step < from_step || lane < first_lane || lane >= first_lane + lanes)
+      (void)shared_->take(slot);
+    slot = next;
+  }
 }
 
 void BatchClient::wake() {

@@ -17,7 +17,7 @@ struct MakingStage {
   int batch = 0;                          // lessons in a step, over all lanes
   int turns = 1;                          // questions for each lesson
   std::map<std::string, double> lessons;  // kind -> share
-  OptimizerSpec optimizer = {};               // its schedule is that of the stage
+  OptimizerSpec optimizer = {};           // its schedule is that of the stage
 };
 
 struct MakingRecipe {

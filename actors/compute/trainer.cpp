@@ -16,7 +16,6 @@ namespace {
 
 constexpr auto kFormTimeout = std::chrono::seconds(60);     // joiners copy state meanwhile
 constexpr auto kVerdictTimeout = std::chrono::seconds(75);  // longer than a coordinator's restart
-constexpr std::uint64_t kStepsAhead = 2;                    // batches asked for beyond this step
 
 double since(TimePoint start) {
   return seconds(Clock::now() - start);
@@ -41,7 +40,7 @@ class GenerationRun {
   Status form();
   Status step(std::uint64_t number);
   Result<pb::LaneReport> lane(std::uint64_t step, std::uint32_t lane, GradientExchange& exchange);
-  void ask_ahead(std::uint64_t step);
+  void ask_ahead(std::uint64_t step, std::uint32_t lane);
   Status decide(std::uint64_t step, const at::Tensor& gradient, const StepTotals& totals);
   SnapshotPtr snapshot(std::uint64_t step) const;
   void report(const google::protobuf::Message& body) {
@@ -179,15 +178,18 @@ Status GenerationRun::form() {
     collective->abort("a newer generation is there");
     batches->wake();
   });
+  batches->keep_only(me_.first_lane(), me_.lanes(), generation_.first_step());
   std::vector<pb::LoaderEntry> loaders(generation_.loaders().begin(), generation_.loaders().end());
   if (!loaders.empty()) parts_.batches->set_loaders(std::move(loaders));
   return {};
 }
 
-void GenerationRun::ask_ahead(std::uint64_t step) {
-  for (auto ahead = step; ahead <= std::min(step + kStepsAhead, generation_.steps()); ++ahead)
-    for (std::uint32_t i = 0; i < me_.lanes(); ++i)
-      if (!parts_.batches->want(ahead, me_.first_lane() + i)) return;
+// In the order of use: this step's lanes from `lane` on, then the steps to come.
+void GenerationRun::ask_ahead(std::uint64_t step, std::uint32_t lane) {
+  const auto last = std::min(step + kStepsAhead, generation_.steps());
+  for (; step <= last; ++step, lane = 0)
+    for (; lane < me_.lanes(); ++lane)
+      if (!parts_.batches->want(step, me_.first_lane() + lane)) return;
 }
 
 Result<pb::LaneReport> GenerationRun::lane(std::uint64_t step, std::uint32_t lane,
@@ -212,6 +214,7 @@ Result<pb::LaneReport> GenerationRun::lane(std::uint64_t step, std::uint32_t lan
   report.set_lane(lane);
   for (const auto& sample : batch->samples) *report.add_samples() = sample;
   for (const auto& substitution : batch->substitutions) *report.add_substitutions() = substitution;
+  *report.mutable_work() = batch->work;
   std::map<std::string, pb::TaskLoss> losses;
   for (std::size_t i = 0; i < result->samples.size() && i < batch->tasks.size(); ++i) {
     auto& loss = losses[batch->tasks[i]];
@@ -226,19 +229,18 @@ Result<pb::LaneReport> GenerationRun::lane(std::uint64_t step, std::uint32_t lan
 
 Status GenerationRun::step(std::uint64_t number) {
   if (superseded()) return fail(Errc::cancelled, "a newer generation is there");
-  parts_.batches->forget_before(number);
   GradientExchange exchange(train_.reduction, train_.lanes, owned_, me_.rank(),
                             static_cast<std::size_t>(session_.parameters()),
                             session_.parameter_tensors());
   pb::StepReady ready;
   for (std::uint32_t i = 0; i < me_.lanes(); ++i) {
-    ask_ahead(number);
+    ask_ahead(number, i);
     auto report = lane(number, me_.first_lane() + i, exchange);
     if (!report) return fail(report.error());
     *ready.add_lanes() = std::move(*report);
     if (superseded()) return fail(Errc::cancelled, "a newer generation is there");
   }
-  ask_ahead(number);
+  ask_ahead(number, me_.lanes());
 
   begin("reduce", number);
   const auto started = Clock::now();

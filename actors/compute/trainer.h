@@ -14,6 +14,9 @@
 
 namespace crabcast::actors {
 
+// Batches are asked for so many steps before they are used, where the budget allows it.
+inline constexpr std::uint64_t kStepsAhead = 4;
+
 using GenerationPtr = std::shared_ptr<const pb::Generation>;
 using SnapshotPtr = std::shared_ptr<const StateSnapshot>;
 

@@ -3,6 +3,7 @@
 
 #include <caf/all.hpp>
 
+#include "actors/compute/feature_cache.h"
 #include "actors/compute/roles.h"
 #include "actors/compute/trainer.h"
 
@@ -112,8 +113,16 @@ Result<std::shared_ptr<WorkerParts>> make_parts(caf::actor_system& system, Membe
   options.seed = process.spec.train.seed;
   options.precision = process.spec.train.precision;
   options.recompute = process.spec.train.recompute;
+  options.pack_tokens = static_cast<std::int64_t>(process.spec.train.pack_tokens.value_or(0));
   options.device = process.launch.slot().resources().gpus() > 0 ? "cuda:0" : "cpu";
   options.threads = process.threads();
+  if (const auto bytes = process.spec.data.cache.features; bytes > 0) {
+    auto features = open_feature_cache(process.launch.cache_dir() + "/features", bytes);
+    if (!features)
+      spdlog::warn("features are computed anew in every epoch: {}", features.error().message);
+    else
+      options.features = std::move(*features);
+  }
   auto session = model::Session::open(options);
   if (!session) return fail(session.error());
   parts->session = std::move(*session);
@@ -121,8 +130,11 @@ Result<std::shared_ptr<WorkerParts>> make_parts(caf::actor_system& system, Membe
       cluster::CollectiveHost::listen("tcp://" + process.launch.bind_host() + ":*", process.keys);
   if (!host) return fail(host.error());
   parts->collective_host = std::move(*host);
-  const std::size_t credit = 4 * static_cast<std::size_t>(process.spec.train.lanes);
-  parts->batches = std::make_unique<BatchClient>(system, process, credit);
+  // An eighth of the worker's memory, and no more than the steps ahead that it can use.
+  parts->batches = std::make_unique<BatchClient>(
+      system, process,
+      BatchBudget((kStepsAhead + 1) * static_cast<std::size_t>(process.spec.train.lanes),
+                  process.spec.resources.worker.memory_bytes / 8));
   parts->saver = spawn_saver(system, parts);
   parts->peer = spawn_peer(system);
   process.bulk->publish("peer", parts->peer);

@@ -69,7 +69,10 @@ Result<WorkerPlan> plan_worker(const JobSpec& spec, const std::string& base,
     plan.data_set = dataset.id;
   }
   plan.sample_tokens = longest.tokens;
-  const std::int64_t samples = spec.train.samples_per_lane;
+  std::int64_t samples = spec.train.samples_per_lane;
+  if (spec.train.pack_tokens)
+    samples = std::clamp<std::int64_t>(
+        static_cast<std::int64_t>(*spec.train.pack_tokens) / longest.tokens, 1, samples);
   const model::MemoryPlan memory =
       model::plan_memory(config, spec.model.adapter, spec.train.precision, spec.train.recompute,
                          {longest.tokens * samples, longest.targets * samples,
@@ -88,9 +91,10 @@ Result<WorkerPlan> plan_worker(const JobSpec& spec, const std::string& base,
     plan.parts.push_back(
         {"snapshot", memory.adapter + memory.optimizer, "while a checkpoint is stored"});
   }
-  plan.parts.push_back(
-      {"activations", memory.activations,
-       "of one lane; train.recompute: " + std::string(to_string(spec.train.recompute))});
+  plan.parts.push_back({"activations", memory.activations,
+                        (spec.train.pack_tokens ? "of one pack; train.recompute: "
+                                                : "of one lane; train.recompute: ") +
+                            std::string(to_string(spec.train.recompute))});
   plan.parts.push_back(
       {"program", on_gpu ? kProgramOnGpu : kProgramOnHost, "as measured with nano"});
   return plan;

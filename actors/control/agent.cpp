@@ -129,6 +129,7 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   launch.set_keys_dir(options.keys);
   launch.set_corpora_dir(options.state.corpora());
   launch.set_bases_dir(options.state.bases());
+  launch.set_cache_dir(options.state.cache());
   launch.set_bind_host(options.bind_host);
   const auto launch_file = StateFolder::launch(launch.job_dir(), key.second);
   const auto log_file = StateFolder::log(launch.job_dir(), key.second);

@@ -3,21 +3,13 @@
 #include <map>
 
 #include "actors/control/job_machine.h"
+#include "protocol/sums.h"
 
 namespace crabcast::actors {
 namespace {
 
 constexpr std::size_t kRecentCommits = 20;  // window of samples/s and of the shown losses
 constexpr std::size_t kCheckpointsInFlight = 2;
-
-void add_stages(pb::StageSeconds& sum, const pb::StageSeconds& more, double scale) {
-  sum.set_data(sum.data() + scale * more.data());
-  sum.set_forward(sum.forward() + scale * more.forward());
-  sum.set_backward(sum.backward() + scale * more.backward());
-  sum.set_reduce(sum.reduce() + scale * more.reduce());
-  sum.set_commit(sum.commit() + scale * more.commit());
-  sum.set_optimizer(sum.optimizer() + scale * more.optimizer());
-}
 
 void add_loss(pb::TaskLoss& sum, const pb::TaskLoss& more) {
   sum.set_task(more.task());
@@ -108,13 +100,14 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
   for (const auto& role : roles) {
     const auto& ready = *members_.at(role).step_ready;
     for (const auto& lane : ready.lanes()) lanes[lane.lane()] = &lane;
-    add_stages(*record.mutable_stages(), ready.stages(), 1.0 / static_cast<double>(roles.size()));
+    add_to(*record.mutable_stages(), ready.stages(), 1.0 / static_cast<double>(roles.size()));
   }
   std::map<std::string, pb::TaskLoss> losses;
   for (const auto& [number, lane] : lanes) {
     for (const auto& sample : lane->samples()) *record.add_samples() = sample;
     for (const auto& substitution : lane->substitutions())
       *record.add_substitutions() = substitution;
+    add_to(*record.mutable_work(), lane->work());
     for (const auto& loss : lane->losses()) add_loss(losses[loss.task()], loss);
   }
   for (const auto& [task, loss] : losses) *record.add_losses() = loss;
@@ -212,7 +205,7 @@ void JobMachine::account(const pb::CommitRecord& record, TimePoint now) {
     recent.push_back(loss);
     while (recent.size() > kRecentCommits) recent.pop_front();
   }
-  add_stages(*status_.mutable_stages(), record.stages(), 1.0);
+  add_to(*status_.mutable_stages(), record.stages());
 }
 
 }  // namespace crabcast::actors

@@ -17,6 +17,8 @@ struct StateFolder {
     return root / "controller" / "endpoint";
   }
   [[nodiscard]] std::filesystem::path corpora() const { return root / "corpora"; }
+  // Decoded samples and features, shared by this node's jobs. May be removed when none runs.
+  [[nodiscard]] std::filesystem::path cache() const { return root / "cache"; }
   // Imported bases, one folder each.
   [[nodiscard]] std::filesystem::path bases() const { return root / "bases"; }
   [[nodiscard]] std::filesystem::path job(const std::string& job) const {

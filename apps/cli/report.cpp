@@ -6,6 +6,7 @@
 
 #include "apps/cli/output.h"
 #include "protocol/format.h"
+#include "protocol/sums.h"
 #include "protocol/tasks.h"
 
 namespace crabcast::apps {
@@ -42,6 +43,7 @@ struct LedgerSums {
   LossSum first, last;
   std::map<std::string, TaskSums> tasks;
   pb::StageSeconds stages;
+  pb::LoaderWork work;
   std::uint64_t generation = 0;  // of the commit before
 
   void add(const pb::CommitRecord& commit);
@@ -57,13 +59,8 @@ void LedgerSums::add(const pb::CommitRecord& commit) {
     steady_seconds += commit.seconds();
   }
   generation = commit.generation();
-  const auto& more = commit.stages();
-  stages.set_data(stages.data() + more.data());
-  stages.set_forward(stages.forward() + more.forward());
-  stages.set_backward(stages.backward() + more.backward());
-  stages.set_reduce(stages.reduce() + more.reduce());
-  stages.set_commit(stages.commit() + more.commit());
-  stages.set_optimizer(stages.optimizer() + more.optimizer());
+  add_to(stages, commit.stages());
+  add_to(work, commit.work());
   if (commit.skipped()) ++skipped;
   for (const auto& loss : commit.losses()) {
     auto& task = tasks[loss.task()];
@@ -123,17 +120,40 @@ json tasks_json(const LedgerSums& sums) {
   return tasks;
 }
 
-json stages_json(const pb::StageSeconds& stages) {
-  const std::pair<const char*, double> parts[] = {
-      {"data", stages.data()},         {"forward", stages.forward()},
-      {"backward", stages.backward()}, {"reduce", stages.reduce()},
-      {"commit", stages.commit()},     {"optimizer", stages.optimizer()}};
+using Parts = std::vector<std::pair<const char*, double>>;
+
+json shares_json(const Parts& parts) {
   double sum = 0;
   for (const auto& [name, seconds] : parts) sum += seconds;
   json list = json::array();
   for (const auto& [name, seconds] : parts)
     list.push_back({{"stage", name}, {"seconds", seconds}, {"share", ratio(seconds, sum)}});
   return list;
+}
+
+json stages_json(const pb::StageSeconds& stages) {
+  return shares_json({{"data", stages.data()},
+                      {"forward", stages.forward()},
+                      {"backward", stages.backward()},
+                      {"reduce", stages.reduce()},
+                      {"commit", stages.commit()},
+                      {"optimizer", stages.optimizer()}});
+}
+
+json loader_json(const pb::LoaderWork& work) {
+  const auto samples = static_cast<double>(work.samples());
+  const auto batches = static_cast<double>(work.batches());
+  return {{"samples", work.samples()},
+          {"cached_share", ratio(static_cast<double>(work.cached()), samples)},
+          {"padding_left_out", work.cells() == 0 ? json() : json(padding_share(work))},
+          {"waited_share", ratio(static_cast<double>(work.waited_for()), batches)},
+          {"batches_at_hand", ratio(static_cast<double>(work.at_hand()), batches)},
+          {"stages", shares_json({{"demux", work.demux()},
+                                  {"decode", work.decode()},
+                                  {"scale", work.scale()},
+                                  {"audio", work.audio()},
+                                  {"log_mel", work.log_mel()},
+                                  {"patches", work.patches()}})}};
 }
 
 Result<json> checkpoints_json(const storage::JobStore& store) {
@@ -211,6 +231,7 @@ Result<json> job_report(const storage::JobStore& store) {
       {"first", first}, {"last", last}, {"change_percent", change_percent(first, last)}};
   report["tasks"] = tasks_json(*sums);
   report["stages"] = stages_json(sums->stages);
+  report["loader"] = loader_json(sums->work);
   auto evaluations = store.evaluations();
   if (!evaluations) return fail(evaluations.error());
   report["evaluations"] = json::array();

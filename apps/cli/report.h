@@ -19,6 +19,13 @@
 //   tasks                [{task, first_loss, last_loss, change_percent, samples, tokens}]
 //   stages               [{stage, seconds, share}] for data, forward, backward, reduce, commit,
 //                        optimizer: mean over the members; shares add up to 1
+//   loader               {samples, cached_share, padding_left_out, waited_share, batches_at_hand,
+//                        stages: [{stage, seconds, share}]}: what was decoded for committed steps.
+//                        waited_share: of the batches, those that a worker had to wait for;
+//                        batches_at_hand: that had come when it took one, on average.
+//                        padding_left_out: the part of a batch that would be padding if samples
+//                        were padded to the longest of their lane; none is computed. stages:
+//                        processor seconds of demux, decode, scale, audio, log_mel, patches
 //   evaluations          [{checkpoint, unix_ms, mean, seconds, scores: [{task, metric, score,
 //                        samples, details}], examples: [{task, question, truth, answer,
 //                        score}]}], oldest first. details: unreadable; and on the same samples,

@@ -175,15 +175,43 @@ std::string checkpoints_text(const json& report) {
   return "\nCheckpoints\n" + format_table({"ID", "TIME", "BYTES", "CHUNKS", "SCORE"}, rows);
 }
 
-std::string stages_text(const json& report) {
+std::string percent(const json& share) {
+  return number_text(100 * share.get<double>(), 1) + "%";
+}
+
+// "data 0.4%, forward 40.1%"; empty when nothing was measured.
+std::string shares_text(const json& stages) {
   std::string text;
-  for (const auto& stage : report.at("stages")) {
+  for (const auto& stage : stages) {
     if (!stage.at("share").is_number()) return "";
     if (!text.empty()) text += ", ";
-    text += stage.at("stage").get<std::string>() + " " +
-            number_text(100 * stage.at("share").get<double>(), 1) + "%";
+    text += stage.at("stage").get<std::string>() + " " + percent(stage.at("share"));
   }
-  return "\nTime of a worker: " + text + "\n";
+  return text;
+}
+
+std::string stages_text(const json& report) {
+  const std::string text = shares_text(report.at("stages"));
+  return text.empty() ? "" : "\nTime of a worker: " + text + "\n";
+}
+
+std::string loader_text(const json& report) {
+  const auto& loader = report.at("loader");
+  const auto samples = loader.at("samples").get<std::uint64_t>();
+  if (samples == 0) return "";
+  double seconds = 0;
+  for (const auto& stage : loader.at("stages")) seconds += stage.at("seconds").get<double>();
+  std::string text = "Loaders: " + format_duration(seconds / static_cast<double>(samples)) +
+                     " of processor time a sample";
+  if (const auto shares = shares_text(loader.at("stages")); !shares.empty())
+    text += " (" + shares + ")";
+  text += "; " + percent(loader.at("cached_share")) + " of them cached";
+  if (loader.at("padding_left_out").is_number())
+    text +=
+        "; no padding is computed (padded batches: " + percent(loader.at("padding_left_out")) + ")";
+  text += ".\nWorkers waited for " + percent(loader.at("waited_share")) + " of their batches";
+  return text + "; " + number_text(loader.at("batches_at_hand").get<double>(), 1) +
+         " were at hand on average\n";
 }
 
 std::string incidents_text(const json& report) {
@@ -211,7 +239,7 @@ std::string incidents_text(const json& report) {
 std::string report_text(const json& report) {
   return head_text(report) + tasks_text(report) + scores_text(report) + comparison_text(report) +
          examples_text(report) + checkpoints_text(report) + stages_text(report) +
-         incidents_text(report);
+         loader_text(report) + incidents_text(report);
 }
 
 }  // namespace crabcast::apps

@@ -36,6 +36,16 @@ class ReportTest : public CliTest {
       stages.set_reduce(0.0625);
       stages.set_commit(0.03125);
       stages.set_optimizer(0.03125);
+      auto& work = *commit.mutable_work();
+      work.set_decode(0.003);
+      work.set_audio(0.001);
+      work.set_samples(4);
+      work.set_cached(step > 10 ? 4 : 0);
+      work.set_tokens(300);
+      work.set_cells(400);
+      work.set_batches(2);
+      work.set_waited_for(step == 1 ? 2 : 0);
+      work.set_at_hand(5);
       must(store->append_commit(commit, Sync::no));
     }
     must(storage::write_checkpoint(*store, 10));
@@ -103,6 +113,16 @@ TEST_F(ReportTest, Numbers) {
   EXPECT_EQ(stages[2], (json{{"stage", "backward"}, {"seconds", 10.0}, {"share", 0.5}}));
   EXPECT_EQ(stages[3].at("stage"), "reduce");
   EXPECT_EQ(stages[4].at("share"), 0.03125);
+
+  const json& loader = report.at("loader");
+  EXPECT_EQ(loader.at("samples"), 80);
+  EXPECT_EQ(loader.at("cached_share"), 0.5);
+  EXPECT_EQ(loader.at("padding_left_out"), 0.25);
+  EXPECT_EQ(loader.at("waited_share"), 0.05);
+  EXPECT_EQ(loader.at("batches_at_hand"), 2.5);
+  ASSERT_EQ(loader.at("stages").size(), 6U);
+  EXPECT_EQ(loader.at("stages")[1].at("stage"), "decode");
+  EXPECT_DOUBLE_EQ(loader.at("stages")[1].at("share"), 0.75);
 
   ASSERT_EQ(report.at("evaluations").size(), 2U);
   EXPECT_EQ(report.at("evaluations")[1].at("mean"), 0.5);

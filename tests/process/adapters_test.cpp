@@ -3,28 +3,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include "storage/job_store.h"
+#include "tests/process/job_records.h"
 #include "tests/process/small_job.h"
 
 namespace crabcast::testing {
 namespace {
-
-using storage::JobStore;
-
-pb::CheckpointManifest newest_checkpoint(const std::filesystem::path& state,
-                                         const std::string& job) {
-  auto store = JobStore::open_read_only(state / "jobs" / job / "store");
-  if (!store) throw std::runtime_error(store.error().message);
-  return (*store)->checkpoints().value().back();
-}
-
-// Equal if and only if all bytes of the two checkpoints are.
-std::string hashes(const pb::CheckpointManifest& manifest) {
-  std::string all;
-  for (const auto& chunk : manifest.chunks())
-    all += std::to_string(chunk.xxh3_high()) + " " + std::to_string(chunk.xxh3_low()) + " ";
-  return all;
-}
 
 class EveryKindOfAdapter : public ::testing::TestWithParam<std::string> {
  protected:
@@ -62,7 +45,7 @@ TEST_P(EveryKindOfAdapter, TrainsIsKilledAndGoesOn) {
   ASSERT_EQ(second.code, 0) << second.out << second.err;
   EXPECT_NE(second.out.find("kind-1 goes on"), std::string::npos) << second.out;
   EXPECT_EQ(newest_checkpoint(rough, "kind-1").step(), 8U);
-  EXPECT_EQ(hashes(newest_checkpoint(rough, "kind-1")), hashes(newest_checkpoint(calm, "kind-1")));
+  EXPECT_EQ(newest_state(rough, "kind-1"), newest_state(calm, "kind-1"));
 
   // Out of the checkpoint, through a file, and into another job, which begins where this one ended.
   const std::string exported = (folder_ / "exported.safetensors").string();

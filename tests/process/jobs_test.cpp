@@ -8,35 +8,13 @@
 
 #include "protocol/tasks.h"
 #include "storage/job_store.h"
+#include "tests/process/job_records.h"
 #include "tests/process/small_job.h"
 
 namespace crabcast::testing {
 namespace {
 
 using storage::JobStore;
-
-std::vector<pb::CommitRecord> ledger(const std::filesystem::path& state, const std::string& job) {
-  auto store = JobStore::open_read_only(state / "jobs" / job / "store");
-  if (!store) throw std::runtime_error(store.error().message);
-  std::vector<pb::CommitRecord> commits;
-  auto read = (*store)->for_each_commit(Step{0}, [&](const pb::CommitRecord& commit) {
-    commits.push_back(commit);
-    return true;
-  });
-  if (!read) throw std::runtime_error(read.error().message);
-  return commits;
-}
-
-// Hash of every chunk of the newest checkpoint: equal if and only if all its bytes are.
-std::string newest_state(const std::filesystem::path& state, const std::string& job) {
-  auto store = JobStore::open_read_only(state / "jobs" / job / "store");
-  if (!store) throw std::runtime_error(store.error().message);
-  const auto checkpoints = (*store)->checkpoints().value();
-  std::string hashes = std::to_string(checkpoints.back().step());
-  for (const auto& chunk : checkpoints.back().chunks())
-    hashes += " " + std::to_string(chunk.xxh3_high()) + std::to_string(chunk.xxh3_low());
-  return hashes;
-}
 
 void expect_whole_ledger(const std::vector<pb::CommitRecord>& commits, std::uint64_t steps) {
   ASSERT_EQ(commits.size(), steps);

@@ -13,8 +13,10 @@ std::string SmallJob::yaml() const {
        << "priority: " << priority << "\n"
        << "model: {base: nano, adapter: " << adapter << "}\n"
        << "data: {corpus: {avuie: " << (corpus.empty() ? shared_corpus().string() : corpus)
-       << "}, tasks: " << tasks << "}\n"
-       << "train: {steps: " << steps << ", lanes: 4, samples_per_lane: 1, optimizer: {lr: 0.001}}\n"
+       << "}, tasks: " << tasks << ", cache: " << cache << "}\n"
+       << "train: {steps: " << steps << ", lanes: 4, samples_per_lane: " << samples_per_lane
+       << (pack_tokens > 0 ? ", pack_tokens: " + std::to_string(pack_tokens) : "")
+       << ", optimizer: {lr: 0.001}}\n"
        << "resources: {workers: {min: " << workers_min << ", max: " << workers_max
        << "}, worker: {cpus: " << worker_cpus << ", memory: 1GiB}}\n"
        << "checkpoint: {every: " << checkpoint_every

@@ -20,6 +20,10 @@ struct SmallJob {
   double worker_cpus = 1;
   std::string adapter = "{kind: ilora, rank: 4, alpha: 8, heads: 2}";
 
+  std::string cache = "{samples: 64MiB}";
+  int pack_tokens = 0;  // 0: a lane at once
+  int samples_per_lane = 1;
+
   [[nodiscard]] std::string yaml() const;
 };
 

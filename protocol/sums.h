@@ -1,0 +1,14 @@
+// Adding up what several members or several steps report.
+#pragma once
+
+#include "protocol/common.pb.h"
+
+namespace crabcast {
+
+void add_to(pb::StageSeconds& sum, const pb::StageSeconds& more, double times = 1);
+void add_to(pb::LoaderWork& sum, const pb::LoaderWork& more);
+// The part of `tokens` in `cells` that is missing: what padded batches would compute for nothing.
+// 0 without cells.
+double padding_share(const pb::LoaderWork& work);
+
+}  // namespace crabcast
