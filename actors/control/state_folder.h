@@ -17,6 +17,8 @@ struct StateFolder {
     return root / "controller" / "endpoint";
   }
   [[nodiscard]] std::filesystem::path corpora() const { return root / "corpora"; }
+  // Of corpora, wherever those are (docs/corpus.md, "The index").
+  [[nodiscard]] std::filesystem::path indexes() const { return root / "indexes"; }
   // Imported bases, one folder each.
   [[nodiscard]] std::filesystem::path bases() const { return root / "bases"; }
   [[nodiscard]] std::filesystem::path job(const std::string& job) const {
