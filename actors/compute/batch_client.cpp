@@ -207,6 +207,7 @@ Result<ReceivedBatch> BatchClient::get(std::uint64_t step, std::uint32_t lane, D
   batch.samples = {reply.samples().begin(), reply.samples().end()};
   batch.tasks = {reply.tasks().begin(), reply.tasks().end()};
   batch.substitutions = {reply.substitutions().begin(), reply.substitutions().end()};
+  batch.bad = {reply.bad().begin(), reply.bad().end()};
   auto& input = batch.input;
   const std::map<std::string, at::Tensor*> fields = {{"input_ids", &input.input_ids},
                                                      {"attention_mask", &input.attention_mask},

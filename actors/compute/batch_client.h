@@ -20,6 +20,7 @@ struct ReceivedBatch {
   std::vector<pb::SampleRef> samples;
   std::vector<std::string> tasks;  // of each sample
   std::vector<pb::Substitution> substitutions;
+  std::vector<pb::BadSample> bad;
 };
 
 class BatchClient {
