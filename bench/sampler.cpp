@@ -101,7 +101,7 @@ double best_seconds(int runs, const Body& body) {
 }
 
 Sampler make(MixturePolicy policy) {
-  auto sampler = Sampler::create({policy, sources(), 1, kBatch, {}});
+  auto sampler = Sampler::create({{policy}, sources(), 1, kBatch, {}, {}});
   if (!sampler) {
     std::fprintf(stderr, "%s\n", sampler.error().message.c_str());
     std::exit(1);

@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <set>
 
+#include "data/corpus_index.h"
 #include "data/corpus_row.h"
-#include "data/row_file.h"
 
 namespace crabcast::data {
 namespace {
@@ -17,50 +16,46 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Member {
-  RowFile train;
-  std::optional<RowFile> test;
-  std::uint64_t train_rows = 0;  // without those held out
+  const IndexedFile* train = nullptr;
+  const IndexedFile* test = nullptr;  // null: the last rows of `train` are the test split
+  std::uint64_t train_rows = 0;       // without those held out
 
   [[nodiscard]] std::uint64_t test_rows() const {
-    return test ? test->size() : train.size() - train_rows;
+    return test != nullptr ? test->rows : train->rows - train_rows;
   }
 };
 
 class FolderCorpus final : public Corpus {
  public:
-  explicit FolderCorpus(fs::path folder) : folder_(std::move(folder)) {}
+  FolderCorpus(fs::path folder, std::unique_ptr<CorpusIndex> index)
+      : folder_(std::move(folder)), index_(std::move(index)) {}
 
   Status add(DatasetRow dataset) {
     const auto& table = datasets()[dataset];
     const auto place = folder_ / table.id;
     std::error_code error;
     if (!fs::exists(place, error)) return {};
-    auto train = RowFile::open(place / "train.json");
-    if (!train && train.error().code == Errc::not_found)
+    const auto* train = index_->file(dataset, JsonFile::train);
+    const auto* test = index_->file(dataset, JsonFile::test);
+    if (train == nullptr)
       return fail(Errc::data_error, "the data set " + std::string(table.id) + " has no " +
                                         (place / "train.json").string() +
                                         "; add it or remove the folder");
-    if (!train) return fail(train.error());
-    if (train->size() == 0)
+    for (const auto* file : {train, test})
+      if (file != nullptr && file->problem) return fail(*file->problem);
+    if (train->rows == 0)
       return fail(Errc::data_error, "the data set " + std::string(table.id) +
-                                        " is empty: " + train->path().string() +
+                                        " is empty: " + train->path.string() +
                                         " has no rows; fill it or remove the folder");
-    std::optional<RowFile> test;
-    auto opened = RowFile::open(place / "test.json");
-    if (opened)
-      test.emplace(std::move(opened).value());
-    else if (opened.error().code != Errc::not_found)
-      return fail(opened.error());
 
-    Member member{std::move(train).value(), std::move(test), 0};
-    member.train_rows =
-        member.train.size() - (member.test ? 0 : held_out_rows(member.train.size()));
+    Member member{train, test, 0};
+    member.train_rows = train->rows - (test != nullptr ? 0 : held_out_rows(train->rows));
     summary_.push_back({dataset, member.train_rows, member.test_rows()});
-    members_.emplace(dataset, std::move(member));
+    members_.emplace(dataset, member);
     // A wrong layout shows in the first row; finding it now saves a run that fails everywhere.
-    if (auto first = sample(dataset, Split::train, 0); !first) return fail(first.error());
+    if (auto first = sample(dataset, Split::train, 0, 0); !first) return fail(first.error());
     if (summary_.back().test > 0)
-      if (auto first = sample(dataset, Split::test, 0); !first) return fail(first.error());
+      if (auto first = sample(dataset, Split::test, 0, 0); !first) return fail(first.error());
     return {};
   }
 
@@ -68,16 +63,16 @@ class FolderCorpus final : public Corpus {
     std::vector<std::uint64_t> parts;
     for (const auto& [dataset, member] : members_)
       parts.insert(parts.end(),
-                   {dataset, member.train.hash(), member.train.size(), member.train_rows,
-                    member.test ? member.test->hash() : 0, member.test_rows()});
+                   {dataset, member.train->hash, member.train->rows, member.train_rows,
+                    member.test != nullptr ? member.test->hash : 0, member.test_rows()});
     fingerprint_ = XXH3_64bits(parts.data(), parts.size() * sizeof(parts[0]));
   }
 
   [[nodiscard]] const std::vector<DatasetSummary>& summary() const override { return summary_; }
   [[nodiscard]] std::uint64_t fingerprint() const override { return fingerprint_; }
 
-  [[nodiscard]] Result<Sample> sample(DatasetRow dataset, Split split,
-                                      std::uint64_t index) const override {
+  [[nodiscard]] Result<Sample> sample(DatasetRow dataset, Split split, std::uint64_t index,
+                                      std::uint64_t wording) const override {
     const auto found = members_.find(dataset);
     if (found == members_.end())
       return fail(Errc::invalid_argument, "the corpus has no data set number " +
@@ -89,26 +84,28 @@ class FolderCorpus final : public Corpus {
       return fail(Errc::invalid_argument, name + (split == Split::train ? "/train" : "/test") +
                                               " has " + std::to_string(rows) + " samples; number " +
                                               std::to_string(index) + " was asked for");
-    const bool own_file = split == Split::test && member.test;
-    const RowFile& file = own_file ? *member.test : member.train;
+    const bool own_file = split == Split::test && member.test != nullptr;
+    const auto which = own_file ? JsonFile::test : JsonFile::train;
+    const auto path = (own_file ? member.test : member.train)->path.string();
     const auto place = split == Split::test && !own_file ? member.train_rows + index : index;
     try {
-      auto row = file.row(place);
+      auto row = index_->row(dataset, which, place);
       if (!row) return fail(row.error());
       const auto fields = own_file ? RowFields::test : RowFields::train;
-      auto sample = sample_of_row(*row, dataset, fields, split, index, folder_);
+      auto sample = sample_of_row(*row, {dataset, fields, split, index, wording}, folder_);
       if (!sample)
-        return fail(sample.error().within(file.path().string() + ": row " + std::to_string(place) +
-                                          " (line " + std::to_string(file.line(place)) + ")"));
+        return fail(sample.error().within(path + ": row " + std::to_string(place) + " (line " +
+                                          std::to_string(index_->line(dataset, which, place)) +
+                                          ")"));
       return sample;
     } catch (const std::exception& error) {  // memory, or a text that is no UTF-8
-      return fail(Errc::data_error,
-                  file.path().string() + ": row " + std::to_string(place) + ": " + error.what());
+      return fail(Errc::data_error, path + ": row " + std::to_string(place) + ": " + error.what());
     }
   }
 
  private:
   fs::path folder_;
+  std::unique_ptr<CorpusIndex> index_;
   std::map<DatasetRow, Member> members_;
   std::vector<DatasetSummary> summary_;
   std::uint64_t fingerprint_ = 0;
@@ -137,14 +134,18 @@ std::string ids_of(Task task) {
 }
 
 Result<std::unique_ptr<Corpus>> open_folder(const fs::path& folder,
-                                            const std::vector<std::string>& names) {
+                                            const std::vector<std::string>& names,
+                                            const fs::path& cache) {
   auto tasks = chosen_tasks(names);
   if (!tasks) return fail(tasks.error());
   std::error_code error;
   if (!fs::is_directory(folder, error))
     return fail(Errc::not_found, "there is no corpus folder " + folder.string() +
                                      "; check data.corpus, or make one with crabcast data synth");
-  auto corpus = std::make_unique<FolderCorpus>(fs::absolute(folder).lexically_normal());
+  auto index = CorpusIndex::open(folder, cache);
+  if (!index) return fail(index.error());
+  auto corpus =
+      std::make_unique<FolderCorpus>(fs::absolute(folder).lexically_normal(), std::move(*index));
   for (DatasetRow row = 0; row < datasets().size(); ++row)
     if (tasks->contains(datasets()[row].task)) CRABCAST_TRY(corpus->add(row));
   if (corpus->summary().empty())
@@ -166,9 +167,10 @@ Result<std::unique_ptr<Corpus>> open_folder(const fs::path& folder,
 }  // namespace
 
 Result<std::unique_ptr<Corpus>> Corpus::open(const fs::path& folder,
-                                             const std::vector<std::string>& tasks) {
+                                             const std::vector<std::string>& tasks,
+                                             const fs::path& cache) {
   try {
-    return open_folder(folder, tasks);
+    return open_folder(folder, tasks, cache);
   } catch (const std::exception& error) {
     return fail(Errc::data_error, folder.string() + ": " + error.what());
   }

@@ -42,17 +42,21 @@ struct DatasetSummary {
 // Thread-safe: const after open.
 class Corpus {
  public:
-  // Reads every train.json and test.json of the chosen tasks. not_found: no such folder or no known
-  // data set in it; data_error: broken JSON (file and line), an empty data set (named). An absent
-  // data set is allowed while each chosen task has one.
+  // Reads the JSON files once, into an index in the folder `cache`, which is made; opened again,
+  // and unchanged, a corpus of any size takes milliseconds and little memory (data/corpus_index.h).
+  // not_found: no such folder or no known data set in it; data_error: broken JSON (file and line),
+  // an empty data set (named). An absent data set is allowed while each chosen task has one.
   static Result<std::unique_ptr<Corpus>> open(const std::filesystem::path& folder,
-                                              const std::vector<std::string>& tasks);
+                                              const std::vector<std::string>& tasks,
+                                              const std::filesystem::path& cache);
   virtual ~Corpus() = default;
   [[nodiscard]] virtual const std::vector<DatasetSummary>& summary() const = 0;
   // XXH3 over all rows: equal fingerprints, equal samples.
   [[nodiscard]] virtual std::uint64_t fingerprint() const = 0;
-  [[nodiscard]] virtual Result<Sample> sample(DatasetRow dataset, Split split,
-                                              std::uint64_t index) const = 0;
+  // Reads the row from its file. `wording` chooses among the paraphrases of the instruction: the
+  // same number, the same words. data_error names file, row and line.
+  [[nodiscard]] virtual Result<Sample> sample(DatasetRow dataset, Split split, std::uint64_t index,
+                                              std::uint64_t wording = 0) const = 0;
 };
 
 }  // namespace crabcast::data

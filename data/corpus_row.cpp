@@ -202,9 +202,9 @@ int frame_of(Row& row, std::string_view id, RowFields fields) {
 
 }  // namespace
 
-Result<Sample> sample_of_row(const json& json_row, DatasetRow dataset, RowFields fields,
-                             Split split, std::uint64_t index,
+Result<Sample> sample_of_row(const json& json_row, const RowPlace& place,
                              const std::filesystem::path& corpus) {
+  const auto [dataset, fields, split, index, wording] = place;
   const Dataset& table = datasets()[dataset];
   if (!json_row.is_object()) return fail(Errc::data_error, "the row is not an object");
   Row row(json_row, corpus, table.id);
@@ -223,7 +223,7 @@ Result<Sample> sample_of_row(const json& json_row, DatasetRow dataset, RowFields
   }
   if (fields == RowFields::train) sample.target = row.text(table.target_field);
   sample.reference = reference_of(row, table, sample);
-  sample.question = instruction(table, dataset, index, detail_of(row, table.id, sample));
+  sample.question = instruction(table, {dataset, index, wording}, detail_of(row, table.id, sample));
   if (table.task == Task::segmentation && split == Split::test && !row.problem())
     sample.mask = mask_of(row, table.id, sample);
   if (row.problem()) return fail(*row.problem());

@@ -1,196 +1,153 @@
 #include "data/inspect.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "data/corpus_row.h"
-#include "data/row_file.h"
+#include "data/inspect_media.h"
+#include "data/row_scan.h"
+#include "protocol/checksum.h"
 
 namespace crabcast::data {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Listed problems of one kind in one data set; more of them are counted only.
-constexpr std::uint64_t kListed = 5;
+std::uint64_t hash_of(std::string_view text) {
+  return checksum64(std::as_bytes(std::span(text)));
+}
 
-void look_for_files(const Sample& sample, const RowFile& file, std::uint64_t row,
-                    DatasetInspection& out) {
-  for (const auto& path : {sample.video, sample.image, sample.audio, sample.mask}) {
+const fs::path& clip_of(const Sample& sample) {
+  return !sample.video.empty() ? sample.video : !sample.image.empty() ? sample.image : sample.audio;
+}
+
+// Walks the rows of one corpus; what they share across files is kept by hash.
+class Inspector {
+ public:
+  Inspector(const fs::path& folder, bool media) : folder_(folder), media_(media) {}
+
+  DatasetInspection look_at(DatasetRow dataset, std::size_t number) {
+    DatasetInspection out;
+    out.dataset = dataset;
+    number_ = number;
+    const auto place = folder_ / datasets()[dataset].id;
+    const auto train = place / "train.json", test = place / "test.json";
     std::error_code error;
-    if (path.empty() || fs::is_regular_file(path, error)) continue;
-    if (out.missing_files++ < kListed)
-      out.problems.push_back(
-          {file.path().string(), file.line(row), "the file is missing: " + path.string()});
+    const bool has_test = fs::exists(test, error);
+    const auto train_rows = count_rows(train, out);
+    const auto test_rows = has_test ? count_rows(test, out) : 0;
+    if (train_rows == 0 && out.problems.empty())
+      out.problems.push_back({train.string(), 0, "the data set is empty"});
+    const auto held_out = has_test ? 0 : held_out_rows(train_rows);
+    out.held_out = held_out > 0;
+    out.train = train_rows - held_out;
+    out.test = test_rows + held_out;
+    look_at_rows(train, RowFields::train, out.train, out);
+    if (has_test) look_at_rows(test, RowFields::test, 0, out);
+    return out;
   }
-}
 
-// The rows [first, last) of a file, as samples of a split.
-void look_at_rows(const RowFile& file, RowFields fields, Split split, std::uint64_t first,
-                  std::uint64_t last, const fs::path& folder, DatasetInspection& out) {
-  for (std::uint64_t row = first; row < last; ++row) {
-    auto json = file.row(row);
-    auto sample = json ? sample_of_row(*json, out.dataset, fields, split, row - first, folder)
-                       : Result<Sample>(fail(json.error()));
-    if (sample) {
-      look_for_files(*sample, file, row, out);
-      if (!out.example && split == Split::train) out.example = std::move(sample).value();
-    } else if (out.broken_rows++ < kListed) {
-      out.problems.push_back({file.path().string(), file.line(row), sample.error().message});
+  [[nodiscard]] const std::vector<ClipFile>& clips() const { return clips_; }
+
+ private:
+  // The rows up to the end, or to where the file is no list of rows any more.
+  static std::uint64_t count_rows(const fs::path& file, DatasetInspection& out) {
+    std::uint64_t rows = 0;
+    const auto scanned = scan_rows(file, [&](const RowText&) -> Status {
+      ++rows;
+      return {};
+    });
+    if (!scanned) out.problems.push_back({file.string(), 0, scanned.error().message});
+    return rows;
+  }
+
+  // The first `train_rows` rows are of the training split, those after them of the test split.
+  void look_at_rows(const fs::path& file, RowFields fields, std::uint64_t train_rows,
+                    DatasetInspection& out) {
+    std::uint64_t at = 0;
+    // What ends the scan early is among the problems already.
+    (void)scan_rows(file, [&](const RowText& row) -> Status {
+      const auto split = at < train_rows ? Split::train : Split::test;
+      const auto index = split == Split::train ? at : at - train_rows;
+      ++at;
+      const auto problem = [&](std::string message) {
+        out.problems.push_back({file.string(), row.line, std::move(message)});
+      };
+      auto sample = read(file, row, {out.dataset, fields, split, index});
+      if (!sample) {
+        if (out.broken_rows++ < kListedProblems) problem(sample.error().message);
+        return {};
+      }
+      look_for_files(*sample, problem, out);
+      look_for_twins(row, *sample, split, problem, out);
+      if (media_ && paths_.insert(hash_of(clip_of(*sample).string())).second)
+        clips_.push_back({clip_of(*sample), number_, split, file.string(), row.line});
+      if (!out.example && split == Split::train) out.example = std::move(*sample);
+      return {};
+    });
+  }
+
+  [[nodiscard]] Result<Sample> read(const fs::path& file, const RowText& row,
+                                    const RowPlace& place) const {
+    if (auto whole = check_row(file, row); !whole) {
+      const auto& message = whole.error().message;  // "FILE:LINE:COLUMN: broken JSON: ..."
+      return fail(Errc::data_error, message.substr(message.find("broken JSON")));
+    }
+    try {
+      return sample_of_row(nlohmann::json::parse(row.text), place, folder_);
+    } catch (const std::exception& error) {  // memory, or a text that is no UTF-8
+      return fail(Errc::data_error, error.what());
     }
   }
-}
 
-std::optional<RowFile> open_rows(const fs::path& path, DatasetInspection& out) {
-  auto file = RowFile::open(path);
-  if (file) return std::move(file).value();
-  out.problems.push_back({path.string(), 0, file.error().message});
-  return std::nullopt;
-}
-
-DatasetInspection look_at(DatasetRow dataset, const fs::path& folder) {
-  DatasetInspection out;
-  out.dataset = dataset;
-  const auto place = folder / datasets()[dataset].id;
-  const auto train = open_rows(place / "train.json", out);
-  std::error_code error;
-  const bool has_test = fs::exists(place / "test.json", error);
-  const auto test = has_test ? open_rows(place / "test.json", out) : std::nullopt;
-  if (train) {
-    if (train->size() == 0)
-      out.problems.push_back({train->path().string(), 0, "the data set is empty"});
-    const auto held_out = has_test ? 0 : held_out_rows(train->size());
-    out.train = train->size() - held_out;
-    look_at_rows(*train, RowFields::train, Split::train, 0, out.train, folder, out);
-    if (held_out > 0) {
-      out.held_out = true;
-      out.test = held_out;
-      look_at_rows(*train, RowFields::train, Split::test, out.train, train->size(), folder, out);
+  template <class Problem>
+  static void look_for_files(const Sample& sample, const Problem& problem, DatasetInspection& out) {
+    for (const auto& path : {sample.video, sample.image, sample.audio, sample.mask}) {
+      std::error_code error;
+      if (path.empty() || fs::is_regular_file(path, error)) continue;
+      if (out.missing_files++ < kListedProblems) problem("the file is missing: " + path.string());
     }
   }
-  if (test) {
-    out.test = test->size();
-    look_at_rows(*test, RowFields::test, Split::test, 0, test->size(), folder, out);
+
+  // Rows that say the same as an earlier one, and clips that are in both splits.
+  template <class Problem>
+  void look_for_twins(const RowText& row, const Sample& sample, Split split, const Problem& problem,
+                      DatasetInspection& out) {
+    if (!rows_.insert(hash_of(row.text)).second && out.repeated_rows++ < kListedProblems)
+      problem("the row is equal to an earlier one");
+    const auto path = clip_of(sample).string();
+    const auto seen = clip_splits_.emplace(hash_of(path), split);
+    if (!seen.second && seen.first->second != split) {
+      if (out.leaking_clips++ < kListedProblems)
+        problem(path + " is in the training and in the test split");
+    }
   }
-  return out;
-}
 
-std::string_view id_of(const DatasetInspection& one) {
-  return datasets()[one.dataset].id;
-}
-std::string_view task_of(const DatasetInspection& one) {
-  return task_name(datasets()[one.dataset].task);
-}
-
-std::string table_row(std::string_view a, std::string_view b, const std::string& train,
-                      const std::string& test, const std::string& broken,
-                      const std::string& missing) {
-  std::array<char, 160> line{};
-  std::snprintf(line.data(), line.size(), "%-22.*s  %-9.*s  %9s  %8s  %7s  %7s\n",
-                static_cast<int>(a.size()), a.data(), static_cast<int>(b.size()), b.data(),
-                train.c_str(), test.c_str(), broken.c_str(), missing.c_str());
-  return line.data();
-}
-
-std::string shortened(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  constexpr std::size_t kLongest = 160;
-  if (text.size() <= kLongest) return text;
-  std::size_t cut = kLongest;
-  while ((static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // not inside a letter
-  return text.substr(0, cut) + "...";
-}
+  const fs::path& folder_;
+  const bool media_;
+  std::size_t number_ = 0;
+  std::unordered_map<std::uint64_t, Split> clip_splits_;  // by hash of the path
+  std::unordered_set<std::uint64_t> rows_, paths_;        // by hash
+  std::vector<ClipFile> clips_;
+};
 
 }  // namespace
 
-bool CorpusInspection::clean() const {
-  return std::all_of(datasets.begin(), datasets.end(),
-                     [](const auto& one) { return one.problems.empty(); });
-}
-
-std::string CorpusInspection::text() const {
-  std::string out = "corpus " + folder.string() + "\n\n" +
-                    table_row("task", "data set", "train", "test", "broken", "missing");
-  std::uint64_t train = 0, test = 0, broken = 0, missing = 0;
-  bool held_out = false;
-  for (const auto& one : datasets) {
-    out += table_row(task_of(one), id_of(one), std::to_string(one.train),
-                     std::to_string(one.test) + (one.held_out ? "*" : " "),
-                     std::to_string(one.broken_rows), std::to_string(one.missing_files));
-    train += one.train, test += one.test;
-    broken += one.broken_rows, missing += one.missing_files;
-    held_out = held_out || one.held_out;
-  }
-  out += table_row("all", "", std::to_string(train), std::to_string(test) + " ",
-                   std::to_string(broken), std::to_string(missing));
-  if (held_out) out += "* the last rows of train.json, kept for evaluation\n";
-  const auto list = [&](const char* title, const std::vector<std::string>& names) {
-    if (names.empty()) return;
-    out += std::string("\n") + title;
-    for (const auto& name : names) out += " " + name;
-    out += "\n";
-  };
-  list("absent:", absent);
-  list("not known, left out:", unknown);
-
-  if (!clean()) out += "\nproblems\n";
-  for (const auto& one : datasets)
-    for (const auto& problem : one.problems)
-      out += "  " + problem.file +
-             (problem.line > 0 ? ":" + std::to_string(problem.line) : std::string()) + ": " +
-             problem.message + "\n";
-
-  out += "\nexamples\n";
-  for (const auto& one : datasets)
-    if (one.example)
-      out += "  " + std::string(id_of(one)) + "\n    asks    " + shortened(one.example->question) +
-             "\n    expects " + shortened(one.example->target) + "\n";
-  return out;
-}
-
-std::string CorpusInspection::json() const {
-  using nlohmann::ordered_json;
-  ordered_json list = ordered_json::array();
-  for (const auto& one : datasets) {
-    ordered_json problems = ordered_json::array();
-    for (const auto& problem : one.problems)
-      problems.push_back(
-          {{"file", problem.file}, {"line", problem.line}, {"message", problem.message}});
-    ordered_json entry = {{"dataset", id_of(one)},
-                          {"task", task_of(one)},
-                          {"train", one.train},
-                          {"test", one.test},
-                          {"test_held_out_of_train", one.held_out},
-                          {"broken_rows", one.broken_rows},
-                          {"missing_files", one.missing_files},
-                          {"problems", std::move(problems)}};
-    if (one.example)
-      entry["example"] = {{"question", one.example->question},
-                          {"target", one.example->target},
-                          {"reference", one.example->reference}};
-    list.push_back(std::move(entry));
-  }
-  const ordered_json all = {{"folder", folder.string()},
-                            {"clean", clean()},
-                            {"datasets", std::move(list)},
-                            {"absent", absent},
-                            {"unknown", unknown}};
-  // File names need not be UTF-8: such bytes are replaced.
-  return all.dump(2, ' ', false, ordered_json::error_handler_t::replace);
-}
-
-Result<CorpusInspection> inspect_corpus(const fs::path& folder) {
+Result<CorpusInspection> inspect_corpus(const fs::path& folder, const InspectOptions& options) {
   try {
     std::error_code error;
     if (!fs::is_directory(folder, error))
       return fail(Errc::not_found, "there is no corpus folder " + folder.string());
     CorpusInspection out;
     out.folder = fs::absolute(folder).lexically_normal();
+    out.media = options.media;
+    Inspector inspector(out.folder, options.media);
     for (DatasetRow row = 0; row < data::datasets().size(); ++row) {
       if (fs::exists(out.folder / data::datasets()[row].id, error))
-        out.datasets.push_back(look_at(row, out.folder));
+        out.datasets.push_back(inspector.look_at(row, out.datasets.size()));
       else
         out.absent.emplace_back(data::datasets()[row].id);
     }
@@ -204,6 +161,7 @@ Result<CorpusInspection> inspect_corpus(const fs::path& folder) {
                                        " holds none of the known data sets, for "
                                        "example " +
                                        std::string(data::datasets().front().id) + "/train.json");
+    if (options.media) inspect_media(inspector.clips(), options, out.datasets);
     return out;
   } catch (const std::exception& error) {
     return fail(Errc::data_error, folder.string() + ": " + error.what());

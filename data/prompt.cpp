@@ -95,11 +95,10 @@ class Turns {
 
 }  // namespace
 
-std::string instruction(const Dataset& dataset, DatasetRow row, std::uint64_t index,
-                        std::string_view detail) {
-  const std::array<std::uint64_t, 2> key = {row, index};
+std::string instruction(const Dataset& dataset, const WordingKey& key, std::string_view detail) {
+  const std::array<std::uint64_t, 3> parts = {key.dataset, key.index, key.wording};
   const auto& list = wordings(dataset);
-  std::string text(list[XXH3_64bits(key.data(), sizeof(key)) % list.size()]);
+  std::string text(list[XXH3_64bits(parts.data(), sizeof(parts)) % list.size()]);
   if (const auto at = text.find("{}"); at != std::string::npos) text.replace(at, 2, detail);
   return text;
 }

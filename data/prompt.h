@@ -22,10 +22,16 @@ namespace crabcast::data {
 
 inline constexpr std::string_view kSystemText = "You see and hear.";
 
-// The instruction of a data set, in one of several wordings chosen by a hash of (data set, index),
-// with what the row adds to it: its question, or the object to find.
-std::string instruction(const Dataset& dataset, DatasetRow row, std::uint64_t index,
-                        std::string_view detail);
+// What chooses among the wordings of an instruction: a hash of all three.
+struct WordingKey {
+  DatasetRow dataset = 0;
+  std::uint64_t index = 0;
+  std::uint64_t wording = 0;  // in training, of the job's seed and the data set's epoch
+};
+
+// The instruction of a data set, in one of several wordings, with what the row adds to it: its
+// question, or the object to find.
+std::string instruction(const Dataset& dataset, const WordingKey& key, std::string_view detail);
 
 struct MediaTokens {
   std::int64_t video = 0, image = 0, audio = 0;  // 0: no such medium

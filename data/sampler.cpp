@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -11,61 +11,49 @@
 namespace crabcast::data {
 namespace {
 
-using Wide = unsigned __int128;
+__extension__ using Wide = unsigned __int128;
 
 constexpr std::uint64_t kMaxSamples = 1ULL << 56;
-constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15ULL;
-
-// Rounds of the Feistel network. Few rounds give every sample any place, but in a small data set
-// some orders then appear more often than others; counted over all orders of 3 to 6 samples, 20
-// rounds show no difference from a uniform choice. Large data sets have orders enough after 6.
-constexpr std::uint64_t kRounds = 6;
-constexpr std::uint64_t kRoundsSmall = 20;
-constexpr std::uint64_t kSmall = 1024;
-
-// The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
-constexpr std::uint64_t mix(std::uint64_t x) {
-  x ^= x >> 30;
-  x *= 0xBF58476D1CE4E5B9ULL;
-  x ^= x >> 27;
-  x *= 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
-
-// The round function: 32 bits, cheaper than mix; the rounds after it finish the mixing.
-constexpr std::uint64_t scrambled(std::uint64_t x) {
-  x *= 0xBF58476D1CE4E5B9ULL;
-  x ^= x >> 32;
-  x *= 0x94D049BB133111EBULL;
-  return x >> 32;
-}
-
-constexpr std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
-  return mix(mix(a + kGolden) ^ b);
-}
-
-// x scaled from [0, 2^32) to [0, limit): a remainder without a division.
-constexpr std::uint64_t scaled(std::uint64_t x, std::uint64_t limit) {
-  return (x * limit) >> 32;
-}
-
-// floor(q * share / 2^64 + 1/2). For share = floor(a * 2^64 / n) and q <= n < 2^63 this rises by 0
-// or 1 with each q, is 0 at 0 and a at n.
-constexpr std::uint64_t left_count(std::uint64_t q, std::uint64_t share) {
-  return static_cast<std::uint64_t>((static_cast<Wide>(q) * share + (Wide{1} << 63)) >> 64);
-}
-
-std::uint64_t ceil_sqrt(std::uint64_t n) {
-  auto root = static_cast<std::uint64_t>(std::sqrt(static_cast<double>(n)));
-  while (root * root < n) ++root;
-  while (root > 1 && (root - 1) * (root - 1) >= n) --root;
-  return root;
-}
+constexpr std::uint64_t kEndless = 1ULL << 60;  // slots, and draws of one source
+// Shares become whole weights of this sum: far finer than any run is long, and far above the last
+// bit of a double, so that every machine rounds alike.
+constexpr double kShareUnit = 0x1p40;
+constexpr double kThousand = 1000;
 
 std::string source_name(std::uint32_t dataset) {
   const auto table = datasets();
   if (dataset < table.size()) return std::string(table[dataset].id);
   return "data set number " + std::to_string(dataset);
+}
+
+Status check_changes(const SamplerPlan& plan) {
+  if (!plan.changes.empty() && plan.mixture.policy != MixturePolicy::adaptive)
+    return fail(Errc::invalid_argument, "sampler: the mixture changes, but is not adaptive");
+  std::uint64_t last = 1;
+  for (const auto& change : plan.changes) {
+    if (change.first_step <= last)
+      return fail(Errc::invalid_argument,
+                  "sampler: changes of the mixture are out of order at step " +
+                      std::to_string(change.first_step));
+    if (std::ranges::find(change.weights, 0U) != change.weights.end())
+      return fail(Errc::invalid_argument, "sampler: the change of the mixture at step " +
+                                              std::to_string(change.first_step) +
+                                              " gives a task no weight");
+    last = change.first_step;
+  }
+  return {};
+}
+
+Status check_weights(const SamplerPlan& plan) {
+  for (const auto& [name, weight] : plan.mixture.weights) {
+    const auto is_meant = [&](const SourceSize& source) {
+      return source_name(source.dataset) == name || task_name(source.task) == name;
+    };
+    if (std::ranges::none_of(plan.sources, is_meant))
+      return fail(Errc::data_error,
+                  "sampler: data.mixture.weights names " + name + ", which is not in the corpus");
+  }
+  return {};
 }
 
 Status check(const SamplerPlan& plan) {
@@ -97,86 +85,30 @@ Status check(const SamplerPlan& plan) {
       return fail(Errc::data_error, "sampler: no data set of the chosen task " +
                                         std::string(task_name(task)) + " is in the corpus");
   }
-  return {};
+  CRABCAST_TRY(check_weights(plan));
+  return check_changes(plan);
+}
+
+double weight_of(const MixtureWeights& weights, std::string_view name) {
+  for (const auto& [known, weight] : weights)
+    if (known == name) return weight;
+  return 1;
+}
+
+// The smallest number in [low, high] for which `reached` holds, or `high`; it holds for all above.
+template <class Reached>
+std::uint64_t first_that(std::uint64_t low, std::uint64_t high, const Reached& reached) {
+  while (low < high) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    if (reached(middle))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
 }
 
 }  // namespace
-
-Sampler::Divisor::Parts Sampler::Divisor::divide(std::uint64_t n) const {
-  const auto estimate = static_cast<std::uint64_t>((static_cast<Wide>(n) * reciprocal) >> 64);
-  const std::uint64_t rest = n - estimate * value;  // below 2 * value
-  const std::uint64_t more = rest >= value ? 1 : 0;
-  return {estimate + more, rest - (more != 0 ? value : 0)};
-}
-
-// One pass of the network moves (row, column) to another cell of the grid; a cell beyond the
-// samples is moved on until it falls inside. The pass is a bijection of the grid, so the walk is
-// one of the samples. The grid has fewer than x + sqrt(x) + 1 cells for x samples, so walks are
-// rare.
-std::uint64_t Sampler::Source::shuffled(std::uint64_t epoch, std::uint64_t rank) const {
-  const std::uint64_t epoch_key = mix(key, epoch);
-  std::uint64_t cell = rank;
-  do {
-    auto [row, column] = columns.divide(cell);
-    for (std::uint64_t round = 0; round < rounds; round += 2) {
-      row += scaled(scrambled(epoch_key + round * kGolden + column), rows);
-      row -= row >= rows ? rows : 0;
-      column += scaled(scrambled(epoch_key + (round + 1) * kGolden + row), columns.value);
-      column -= column >= columns.value ? columns.value : 0;
-    }
-    cell = row * columns.value + column;
-  } while (cell >= samples);
-  return cell;
-}
-
-// Huffman's tree: the two smallest are joined first, so large data sets sit near the root, where
-// rounding is least, and the mean number of levels a draw descends is as small as it can be.
-void Sampler::Group::build(std::vector<Source> members) {
-  sources = std::move(members);
-  struct Part {
-    std::uint64_t samples;
-    std::uint32_t id;
-  };
-  std::vector<Part> parts;
-  for (std::uint32_t i = 0; i < sources.size(); ++i)
-    parts.push_back({sources[i].samples, kLeaf + i});
-  while (parts.size() > 1) {
-    std::sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) {
-      return a.samples != b.samples ? a.samples > b.samples : a.id < b.id;
-    });
-    const Part right = parts.back();
-    parts.pop_back();
-    const Part left = parts.back();
-    parts.pop_back();
-    const std::uint64_t both = left.samples + right.samples;
-    const auto share = static_cast<std::uint64_t>((static_cast<Wide>(left.samples) << 64) / both);
-    parts.push_back({both, static_cast<std::uint32_t>(nodes.size())});
-    nodes.push_back({share, left.id, right.id});
-  }
-  root = parts.front().id;
-  cycle = Divisor(parts.front().samples);
-}
-
-Draw Sampler::Group::draw(std::uint64_t n) const {
-  auto [epoch, rank] = cycle.divide(n);
-  std::uint32_t at = root;
-  while (at < kLeaf) {
-    const Node& node = nodes[at];
-    const std::uint64_t before = left_count(rank, node.share);
-    const bool left = left_count(rank + 1, node.share) > before;
-    rank = left ? before : rank - before;
-    at = left ? node.left : node.right;
-  }
-  const Source& source = sources[at - kLeaf];
-  return {source.dataset, source.shuffled(epoch, rank), epoch};
-}
-
-std::uint64_t Sampler::Group::draws_for(double epochs) const {
-  // The tolerance undoes the rounding of decimal fractions: 1.1 x 10 samples are 11 draws, not 12.
-  const double draws = std::ceil(epochs * static_cast<double>(cycle.value) * (1 - 1e-12));
-  if (draws >= 0x1p60) return 1ULL << 60;
-  return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(draws));
-}
 
 Result<Sampler> Sampler::create(SamplerPlan plan) {
   CRABCAST_TRY(check(plan));
@@ -184,26 +116,160 @@ Result<Sampler> Sampler::create(SamplerPlan plan) {
   std::sort(plan.sources.begin(), plan.sources.end(),
             [](const SourceSize& a, const SourceSize& b) { return a.dataset < b.dataset; });
   Sampler sampler;
-  sampler.policy_ = plan.policy;
+  sampler.mixture_ = plan.mixture;
   sampler.seed_ = plan.seed;
   sampler.global_batch_ = plan.global_batch;
-
-  const bool balanced = plan.policy == MixturePolicy::task_balanced;
-  std::array<std::vector<Source>, kTaskCount> members;
-  for (const auto& listed : plan.sources) {
-    Source source;
-    source.dataset = listed.dataset;
-    source.samples = listed.samples;
-    source.rounds = listed.samples < kSmall ? kRoundsSmall : kRounds;
-    source.rows = ceil_sqrt(listed.samples);
-    source.columns = Divisor((listed.samples + source.rows - 1) / source.rows);
-    source.key = mix(mix(plan.seed, listed.dataset), listed.samples);
-    members[balanced ? static_cast<std::size_t>(listed.task) : 0].push_back(source);
+  for (const auto& [dataset, task, samples] : plan.sources) {
+    const Wide most =
+        plan.mixture.most_epochs ? Wide{samples} * *plan.mixture.most_epochs : kEndless;
+    sampler.sources_.push_back({dataset,
+                                task,
+                                Divisor(samples),
+                                {samples, mix(mix(plan.seed, dataset), samples)},
+                                static_cast<std::uint64_t>(std::min<Wide>(most, kEndless)),
+                                weight_of(plan.mixture.weights, source_name(dataset))});
   }
-  for (auto& list : members)
-    if (!list.empty()) sampler.groups_.emplace_back().build(std::move(list));
-  sampler.turn_ = std::lcm(sampler.global_batch_, std::uint64_t{sampler.groups_.size()});
+
+  TaskWeights weights;
+  for (std::size_t task = 0; task < kTaskCount; ++task)
+    weights[task] = weight_of(plan.mixture.weights, kTaskNames[task]);
+  std::vector<std::uint64_t> drawn(sampler.sources_.size());
+  for (const auto& change : plan.changes) {
+    sampler.add_segments((change.first_step - 1) * plan.global_batch, weights, drawn);
+    std::ranges::transform(change.weights, weights.begin(),
+                           [](std::uint32_t thousandths) { return thousandths / kThousand; });
+  }
+  sampler.add_segments(kEndless, weights, drawn);
   return sampler;
+}
+
+// From where the last segment ends up to `end`. `drawn` counts what each source has given so far.
+void Sampler::add_segments(std::uint64_t end, const TaskWeights& weights,
+                           std::vector<std::uint64_t>& drawn) {
+  while (end_ < end) {
+    auto segment = make_segment(end_, weights, drawn);
+    if (segment.groups.empty()) return;  // all data sets are done
+    const std::uint64_t stop = std::min(end, end_of(segment));
+    count(segment, stop - end_, drawn);
+    end_ = stop;
+    segments_.push_back(std::move(segment));
+  }
+}
+
+Sampler::Segment Sampler::make_segment(std::uint64_t first, const TaskWeights& weights,
+                                       const std::vector<std::uint64_t>& drawn) const {
+  std::array<std::vector<std::uint32_t>, kTaskCount> by_task;
+  std::vector<std::uint32_t> all;
+  for (std::uint32_t i = 0; i < sources_.size(); ++i) {
+    if (drawn[i] >= sources_[i].most) continue;
+    by_task[static_cast<std::size_t>(sources_[i].task)].push_back(i);
+    all.push_back(i);
+  }
+  std::vector<std::vector<std::uint32_t>> tasks;
+  for (auto& sources : by_task)
+    if (!sources.empty()) tasks.push_back(std::move(sources));
+
+  Segment segment;
+  segment.first = first;
+  if (all.empty()) return segment;
+  switch (mixture_.policy) {
+    case MixturePolicy::task_balanced:
+      for (const auto& sources : tasks)
+        segment.groups.push_back(make_group({sources}, weights, drawn));
+      break;
+    case MixturePolicy::proportional:
+    case MixturePolicy::temperature:
+      segment.groups.push_back(make_group({all}, weights, drawn));
+      break;
+    case MixturePolicy::weights:
+    case MixturePolicy::adaptive:
+      segment.groups.push_back(make_group(tasks, weights, drawn));
+      break;
+  }
+  // The order of tasks may turn only where a block of tasks and a global batch both end; elsewhere
+  // a batch would see one task twice and another not at all.
+  const bool with_batches = first % global_batch_ == 0;
+  segment.turn = with_batches ? std::lcm(global_batch_, segment.groups.size()) : kEndless;
+  return segment;
+}
+
+Sampler::Group Sampler::make_group(const std::vector<std::vector<std::uint32_t>>& branches,
+                                   const TaskWeights& weights,
+                                   const std::vector<std::uint64_t>& drawn) const {
+  std::vector<std::vector<double>> shares;
+  double sum = 0;
+  for (const auto& branch : branches) {
+    auto& list = shares.emplace_back();
+    for (const auto i : branch) {
+      const auto samples = static_cast<double>(sources_[i].samples.value);
+      list.push_back(mixture_.policy == MixturePolicy::temperature
+                         ? std::pow(samples, 1 / mixture_.temperature)
+                         : samples * sources_[i].weight);
+    }
+    // A task's weight is divided among its data sets.
+    const double of_branch = std::accumulate(list.begin(), list.end(), 0.0);
+    const double weight =
+        branches.size() == 1 ? 1 : weights[static_cast<std::size_t>(sources_[branch.front()].task)];
+    for (double& share : list) share *= weight / of_branch;
+    sum += weight;
+  }
+
+  const bool by_size = mixture_.policy == MixturePolicy::task_balanced ||
+                       mixture_.policy == MixturePolicy::proportional;
+  std::vector<std::vector<std::uint64_t>> whole;
+  std::vector<std::uint32_t> leaves;
+  std::vector<std::uint64_t> before;
+  for (std::size_t b = 0; b < branches.size(); ++b) {
+    auto& list = whole.emplace_back();
+    for (std::size_t k = 0; k < branches[b].size(); ++k) {
+      const auto i = branches[b][k];
+      const auto share = static_cast<std::uint64_t>(std::llround(shares[b][k] / sum * kShareUnit));
+      list.push_back(by_size ? sources_[i].samples.value : std::max<std::uint64_t>(1, share));
+      leaves.push_back(i);
+      before.push_back(drawn[i]);
+    }
+  }
+  return {DrawTree(whole), std::move(leaves), std::move(before)};
+}
+
+// The slot after which the first of the segment's data sets is done.
+std::uint64_t Sampler::end_of(const Segment& segment) const {
+  std::uint64_t end = kEndless;
+  if (!mixture_.most_epochs) return end;
+  for (std::size_t g = 0; g < segment.groups.size(); ++g) {
+    const Group& group = segment.groups[g];
+    const auto draws = first_that(1, kEndless, [&](std::uint64_t n) {
+      const auto counts = group.tree.counts(n);
+      for (std::size_t leaf = 0; leaf < counts.size(); ++leaf)
+        if (group.before[leaf] + counts[leaf] >= sources_[group.sources[leaf]].most) return true;
+      return false;
+    });
+    if (draws >= kEndless / segment.groups.size()) continue;
+    std::uint64_t slot = segment.first + (draws - 1) * segment.groups.size();
+    while (group_at(segment, slot) != g) ++slot;
+    end = std::min(end, slot + 1);
+  }
+  return end;
+}
+
+// What each source has given after the segment's first `slots`; those that are done stay as they
+// are.
+void Sampler::count(const Segment& segment, std::uint64_t slots,
+                    std::vector<std::uint64_t>& counts) const {
+  const std::uint64_t tasks = segment.groups.size();
+  std::vector<std::uint64_t> draws(tasks, slots / tasks);
+  for (std::uint64_t slot = slots - slots % tasks; slot < slots; ++slot)
+    ++draws[group_at(segment, segment.first + slot)];
+  for (std::size_t g = 0; g < tasks; ++g) {
+    const Group& group = segment.groups[g];
+    const auto of_leaves = group.tree.counts(draws[g]);
+    for (std::size_t leaf = 0; leaf < of_leaves.size(); ++leaf)
+      counts[group.sources[leaf]] = group.before[leaf] + of_leaves[leaf];
+  }
+}
+
+const Sampler::Segment& Sampler::segment_at(std::uint64_t slot) const {
+  return *std::prev(std::ranges::upper_bound(segments_, slot, {}, &Segment::first));
 }
 
 // A seeded number below `places` for the count-th turn.
@@ -212,60 +278,96 @@ std::uint64_t Sampler::turned(std::uint64_t count, std::uint64_t places) const {
 }
 
 // Tasks follow one another in a fixed order, so any run of slots holds each of them equally often
-// up to one. The order may turn only where a block of tasks and a global batch both end; elsewhere
-// a batch would see one task twice and another not at all.
-std::size_t Sampler::group_at(std::uint64_t slot) const {
-  const std::uint64_t tasks = groups_.size();
-  return (slot + turned(slot / turn_, tasks)) % tasks;
+// up to one.
+std::size_t Sampler::group_at(const Segment& segment, std::uint64_t slot) const {
+  const std::uint64_t tasks = segment.groups.size(), place = slot - segment.first;
+  return (place + turned(place / segment.turn, tasks)) % tasks;
 }
 
-std::uint64_t Sampler::slot_of(std::size_t group, std::uint64_t n) const {
-  const std::uint64_t tasks = groups_.size();
-  std::uint64_t slot = n * tasks;
-  while (group_at(slot) != group) ++slot;
-  return slot;
+Draw Sampler::draw(const Group& group, std::uint64_t n) const {
+  const auto [leaf, rank] = group.tree.pick(n);
+  const Source& source = sources_[group.sources[leaf]];
+  const auto [epoch, place] = source.samples.divide(group.before[leaf] + rank);
+  return {source.dataset, source.order.at(epoch, place), epoch};
 }
 
 Draw Sampler::at(std::uint64_t slot) const {
-  if (policy_ == MixturePolicy::task_balanced)
-    return groups_[group_at(slot)].draw(slot / groups_.size());
-  const std::uint64_t step = slot / global_batch_ + 1, first = (step - 1) * global_batch_;
-  const std::uint64_t place = slot - first + turned(step, global_batch_);
-  return groups_[0].draw(first + place % global_batch_);
+  if (mixture_.policy != MixturePolicy::task_balanced) {
+    const std::uint64_t place = slot % global_batch_, step = slot / global_batch_ + 1;
+    slot += (place + turned(step, global_batch_)) % global_batch_ - place;
+  }
+  const Segment& segment = segment_at(slot);
+  return draw(segment.groups[group_at(segment, slot)],
+              (slot - segment.first) / segment.groups.size());
 }
 
-// The same as at() of each slot, without a division for each.
-std::vector<Draw> Sampler::batch(std::uint64_t step) const {
-  if (step == 0) return {};
-  std::vector<Draw> draws(global_batch_);
-  const std::uint64_t first = (step - 1) * global_batch_;
-  if (policy_ == MixturePolicy::task_balanced) {
-    const std::uint64_t tasks = groups_.size();
-    std::uint64_t n = first / tasks;
-    std::uint64_t place = first % tasks;
-    std::size_t group = group_at(first);
-    for (auto& draw : draws) {
-      draw = groups_[group].draw(n);
-      if (++group == tasks) group = 0;
-      if (++place == tasks) place = 0, ++n;
-    }
-  } else {
-    // The slots of one batch are turned among themselves; what the batch holds stays the same.
-    std::uint64_t place = turned(step, global_batch_);
-    for (auto& draw : draws) {
-      draw = groups_[0].draw(first + place);
-      if (++place == global_batch_) place = 0;
-    }
+// The same as at() of each slot in [first, end), all of one batch, without a division for each.
+void Sampler::draw_run(const Segment& segment, std::uint64_t first, std::uint64_t end,
+                       std::vector<Draw>& draws) const {
+  const std::uint64_t tasks = segment.groups.size();
+  std::uint64_t n = (first - segment.first) / tasks;
+  std::uint64_t place = (first - segment.first) % tasks;
+  std::size_t group = group_at(segment, first);
+  for (std::uint64_t slot = first; slot < end; ++slot) {
+    draws.push_back(draw(segment.groups[group], n));
+    if (++group == tasks) group = 0;
+    if (++place == tasks) place = 0, ++n;
   }
+}
+
+std::vector<Draw> Sampler::batch(std::uint64_t step) const {
+  if (step == 0 || step > steps_allowed()) return {};
+  std::vector<Draw> draws;
+  draws.reserve(global_batch_);
+  const std::uint64_t end = step * global_batch_;
+  for (std::uint64_t slot = end - global_batch_; slot < end;) {
+    const Segment& segment = segment_at(slot);
+    const bool last = &segment == &segments_.back();
+    const std::uint64_t stop = last ? end : std::min(end, (&segment + 1)->first);
+    draw_run(segment, slot, stop, draws);
+    slot = stop;
+  }
+  // The slots of one batch are turned among themselves; what the batch holds stays the same.
+  if (mixture_.policy != MixturePolicy::task_balanced)
+    std::rotate(draws.begin(),
+                draws.begin() + static_cast<std::ptrdiff_t>(turned(step, global_batch_)),
+                draws.end());
   return draws;
+}
+
+std::vector<std::uint64_t> Sampler::drawn_in_slots(std::uint64_t slots) const {
+  std::vector<std::uint64_t> counts(sources_.size());
+  if (slots == 0) return counts;
+  for (std::size_t i = 0; i < counts.size(); ++i) counts[i] = sources_[i].most;
+  const Segment& segment = segment_at(slots - 1);
+  count(segment, slots - segment.first, counts);
+  return counts;
+}
+
+std::vector<std::uint64_t> Sampler::drawn(std::uint64_t steps) const {
+  return drawn_in_slots(std::min(steps, steps_allowed()) * global_batch_);
+}
+
+std::uint64_t Sampler::steps_allowed() const {
+  return end_ / global_batch_;
 }
 
 std::uint64_t Sampler::steps_for_epochs(double epochs) const {
   if (!(epochs > 0)) return 0;
-  std::uint64_t slots = 0;
-  for (std::size_t g = 0; g < groups_.size(); ++g)
-    slots = std::max(slots, slot_of(g, groups_[g].draws_for(epochs) - 1) + 1);
-  return (slots + global_batch_ - 1) / global_batch_;
+  std::vector<std::uint64_t> wanted;
+  for (const Source& source : sources_) {
+    // The tolerance undoes the rounding of decimal fractions: 1.1 x 10 samples are 11 draws,
+    // not 12.
+    const double draws =
+        std::ceil(epochs * static_cast<double>(source.samples.value) * (1 - 1e-12));
+    const auto whole = draws < 0x1p60 ? static_cast<std::uint64_t>(draws) : kEndless;
+    wanted.push_back(std::min(std::max<std::uint64_t>(1, whole), source.most));
+  }
+  const auto slots = first_that(0, end_, [&](std::uint64_t n) {
+    const auto counts = drawn_in_slots(n);
+    return std::ranges::equal(counts, wanted, std::ranges::greater_equal());
+  });
+  return std::min((slots + global_batch_ - 1) / global_batch_, steps_allowed());
 }
 
 }  // namespace crabcast::data

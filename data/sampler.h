@@ -5,18 +5,30 @@
 // long run is exact: after every T slots each of the T tasks was served once (largest remainder
 // carried on). Within a task, data sets share in proportion to their sizes: at any moment within
 // two samples of the exact share, and exactly at the end of each cycle (as many draws as the task
-// has samples). proportional: the same rule over all data sets. Order within a data set: a seeded
-// permutation with random access (Feistel network with cycle walking), a new one each epoch.
+// has samples). The other policies share out each batch by a tree of weights (draw_tree.h), with
+// the same bounds: proportional by the sizes of all data sets; temperature by the sizes to the
+// power of 1 / temperature; weights and adaptive by the weights of the tasks, and within a task by
+// size.
 //
-// Which slot of a batch a task or data set gets turns with a hash of the seed, so that no lane is
-// always given the heavy media. Only integers are computed: the same on every machine.
+// Every data set is drawn through in a seeded permutation, a new one each epoch, whatever its share
+// and however that changes: no sample comes again before all others of its data set came. When a
+// data set was drawn `most_epochs` times, its share goes to the others: of its task, or, when the
+// whole task is done, of all.
+//
+// The mixture is constant from one slot to another: a segment. A new one begins where a data set is
+// done, and at each change of policy adaptive; the plan holds those changes, so the sampler stays a
+// pure function. Which slot of a batch a task or data set gets turns with a hash of the seed, so
+// that no lane is always given the heavy media.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "data/draw_tree.h"
+#include "data/permutation.h"
 #include "protocol/error.h"
 #include "protocol/job_spec.h"
 #include "protocol/tasks.h"
@@ -29,12 +41,19 @@ struct SourceSize {
   std::uint64_t samples = 0;  // train split, at least 1
 };
 
+// From a step on, the tasks have these weights (policy adaptive; before: 1000 each).
+struct MixtureChange {
+  std::uint64_t first_step = 0;
+  std::array<std::uint32_t, kTaskCount> weights{};  // in thousandths, at least 1
+};
+
 struct SamplerPlan {
-  MixturePolicy policy = MixturePolicy::task_balanced;
+  MixtureSpec mixture;
   std::vector<SourceSize> sources;
   std::uint64_t seed = 1;
   std::uint32_t global_batch = 8;
-  std::vector<Task> tasks;  // the chosen tasks; empty: those of the sources
+  std::vector<Task> tasks;             // the chosen tasks; empty: those of the sources
+  std::vector<MixtureChange> changes;  // in the order of their steps
 };
 
 struct Draw {
@@ -44,74 +63,75 @@ struct Draw {
   friend bool operator==(const Draw&, const Draw&) = default;
 };
 
-// Thread-safe: const after create. Memory: a few hundred bytes a data set, whatever its size.
+// Thread-safe: const after create. Memory: a few hundred bytes a data set and segment.
 class Sampler {
  public:
-  // data_error when a source is empty or a chosen task has none; names it. invalid_argument when a
-  // data set is named twice, a source's task was not chosen, the batch is 0, or there are more than
-  // 2^56 samples.
+  // data_error when a source is empty, a chosen task has none, or a weight names a data set that is
+  // none of the sources; says which. invalid_argument when a data set is named twice, a source's
+  // task was not chosen, the batch is 0, changes are out of order or belong to another policy, or
+  // there are more than 2^56 samples.
   static Result<Sampler> create(SamplerPlan plan);
-  // The samples of a step (from 1), in slot order. O(global_batch), whatever the step.
+  // The samples of a step (from 1), in slot order; none beyond steps_allowed().
+  // O(global_batch + log segments), whatever the step.
   [[nodiscard]] std::vector<Draw> batch(std::uint64_t step) const;
-  // The sample at a running slot number (from 0) = (step - 1) * global_batch + slot.
+  // The sample at a running slot number (from 0) = (step - 1) * global_batch + slot, of a step up
+  // to steps_allowed().
   [[nodiscard]] Draw at(std::uint64_t slot) const;
-  // Steps until every sample of the corpus was due `epochs` times, rounded up: how `train.epochs`
-  // becomes a number of steps. A fraction of an epoch means that share of each data set's samples.
-  // 0 when `epochs` is not positive.
+  // Steps until every sample of the corpus was due `epochs` times, or `most_epochs` times, rounded
+  // up, and at most steps_allowed(): how `train.epochs` becomes a number of steps. A fraction of an
+  // epoch means that share of each data set's samples. 0 when `epochs` is not positive.
   [[nodiscard]] std::uint64_t steps_for_epochs(double epochs) const;
+  // Full batches until all data sets were drawn `most_epochs` times; without such a limit so many
+  // that 2^60 samples are drawn.
+  [[nodiscard]] std::uint64_t steps_allowed() const;
+  // How many samples the first `steps` steps draw of each source, in the order of data sets.
+  [[nodiscard]] std::vector<std::uint64_t> drawn(std::uint64_t steps) const;
 
  private:
-  // Division by a number that stays the same: a multiplication and at most one correction.
-  struct Divisor {
-    std::uint64_t value = 1, reciprocal = ~0ULL;  // floor((2^64 - 1) / value)
-    Divisor() = default;
-    explicit Divisor(std::uint64_t divisor) : value(divisor), reciprocal(~0ULL / divisor) {}
-    struct Parts {
-      std::uint64_t quotient, remainder;
-    };
-    [[nodiscard]] Parts divide(std::uint64_t n) const;  // n < 2^63
-  };
-
-  // A seeded permutation of 0 .. samples - 1 for each epoch of one data set.
   struct Source {
     std::uint32_t dataset = 0;
-    std::uint64_t samples = 0;
-    std::uint64_t rows = 0;  // the Feistel network permutes rows x columns >= samples
-    Divisor columns;
-    std::uint64_t rounds = 0, key = 0;
-    [[nodiscard]] std::uint64_t shuffled(std::uint64_t epoch, std::uint64_t rank) const;
+    Task task{};
+    Divisor samples;
+    Permutation order;
+    std::uint64_t most = 0;  // draws in all
+    double weight = 1;       // within its task
   };
-
-  // A node of the tree that divides a cycle of draws among data sets: of its first q draws,
-  // floor(q * share / 2^64 + 1/2) go left and the rest right.
-  struct Node {
-    std::uint64_t share = 0;            // samples of the left side / samples of both * 2^64
-    std::uint32_t left = 0, right = 0;  // another node, or kLeaf + a source
-  };
-
   // Data sets that share a row of draws: those of one task, or all.
   struct Group {
-    std::vector<Source> sources;
-    std::vector<Node> nodes;
-    std::uint32_t root = 0;
-    Divisor cycle;  // draws in which each data set completes one epoch
-    void build(std::vector<Source> members);
-    [[nodiscard]] Draw draw(std::uint64_t n) const;
-    // Draws until each data set was drawn `epochs` times its size.
-    [[nodiscard]] std::uint64_t draws_for(double epochs) const;
+    DrawTree tree;
+    std::vector<std::uint32_t> sources;  // of each leaf
+    std::vector<std::uint64_t> before;   // draws of each leaf's source before this segment
   };
+  struct Segment {
+    std::uint64_t first = 0;  // slot
+    std::vector<Group> groups;
+    std::uint64_t turn = 0;  // task_balanced: slots after which the order of tasks turns
+  };
+  using TaskWeights = std::array<double, kTaskCount>;
 
+  void add_segments(std::uint64_t end, const TaskWeights& weights,
+                    std::vector<std::uint64_t>& drawn);
+  [[nodiscard]] Segment make_segment(std::uint64_t first, const TaskWeights& weights,
+                                     const std::vector<std::uint64_t>& drawn) const;
+  [[nodiscard]] Group make_group(const std::vector<std::vector<std::uint32_t>>& branches,
+                                 const TaskWeights& weights,
+                                 const std::vector<std::uint64_t>& drawn) const;
+  [[nodiscard]] std::uint64_t end_of(const Segment& segment) const;
+  void count(const Segment& segment, std::uint64_t slots, std::vector<std::uint64_t>& counts) const;
+  [[nodiscard]] std::vector<std::uint64_t> drawn_in_slots(std::uint64_t slots) const;
+  [[nodiscard]] const Segment& segment_at(std::uint64_t slot) const;
   [[nodiscard]] std::uint64_t turned(std::uint64_t count, std::uint64_t places) const;
-  [[nodiscard]] std::size_t group_at(std::uint64_t slot) const;
-  [[nodiscard]] std::uint64_t slot_of(std::size_t group, std::uint64_t n) const;
+  [[nodiscard]] std::size_t group_at(const Segment& segment, std::uint64_t slot) const;
+  [[nodiscard]] Draw draw(const Group& group, std::uint64_t n) const;
+  void draw_run(const Segment& segment, std::uint64_t first, std::uint64_t end,
+                std::vector<Draw>& draws) const;
 
-  static constexpr std::uint32_t kLeaf = 1U << 31;
-
-  MixturePolicy policy_ = MixturePolicy::task_balanced;
+  MixtureSpec mixture_;
   std::uint64_t seed_ = 1;
   std::uint64_t global_batch_ = 8;
-  std::uint64_t turn_ = 1;  // task_balanced: slots after which the order of tasks turns
-  std::vector<Group> groups_;
+  std::vector<Source> sources_;
+  std::vector<Segment> segments_;
+  std::uint64_t end_ = 0;  // slots in all
 };
 
 }  // namespace crabcast::data

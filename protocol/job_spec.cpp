@@ -155,6 +155,7 @@ Parsed parse_scalar(const SpecField& field, const YamlNode& node) {
       return parse_steps_value(field, node);
     case FieldKind::section:
     case FieldKind::tasks:
+    case FieldKind::weights:
       break;  // read by the walk
   }
   return wrong("is not a single value");
@@ -240,6 +241,8 @@ class SpecReader {
       report(position_of(key), field.path, "has no value", expectation(field));
     } else if (field.kind == FieldKind::tasks) {
       read_tasks(field, value);
+    } else if (field.kind == FieldKind::weights) {
+      read_weights(field, value);
     } else if (value.kind != YamlNode::Kind::scalar) {
       report(position_of(value), field.path, shown(value) + " is not a single value",
              expectation(field));
@@ -297,6 +300,41 @@ class SpecReader {
     } else if (!chosen.insert(item.text).second) {
       report(position_of(item), field.path, item.text + " is given twice", "each task once");
     }
+  }
+
+  void read_weights(const SpecField& field, const YamlNode& value) {
+    if (value.kind != YamlNode::Kind::mapping) {
+      report(position_of(value), field.path, shown(value) + " is not a mapping",
+             expectation(field));
+      return;
+    }
+    const std::vector<std::string> known = every_weight();
+    const std::size_t before = problems_.size();
+    std::map<std::string, double> given;
+    for (std::size_t i = 0; i < value.keys.size(); ++i) {
+      const YamlNode &key = value.keys[i], &item = value.items[i];
+      if (key.kind == YamlNode::Kind::broken || item.kind == YamlNode::Kind::broken) {
+        bad_.insert(field.path);
+        return;
+      }
+      if (std::find(known.begin(), known.end(), key.text) == known.end())
+        report(position_of(key), field.path,
+               shown(key) + " is no task and no data set" + did_you_mean(key.text, known),
+               "one of " + join_names(known));
+      else if (given.contains(key.text))
+        report(position_of(key), field.path, key.text + " is given twice", "each name once");
+      else if (item.kind != YamlNode::Kind::scalar)
+        report(position_of(item), field.path, shown(item) + " is not a number", expectation(field));
+      else if (auto weight = parse_number_value(field, item))
+        given[key.text] = std::get<double>(*weight);
+      else
+        report(position_of(item), field.path, weight.error(), expectation(field));
+    }
+    if (problems_.size() != before) return;
+    MixtureWeights in_order;
+    for (const std::string& name : known)
+      if (const auto found = given.find(name); found != given.end()) in_order.push_back(*found);
+    field.set(spec_, in_order);
   }
 
   // Where a field is, or else the nearest section around it that is in the file.

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "protocol/error.h"
@@ -18,7 +19,7 @@ namespace crabcast {
 enum class Priority { low, normal, high, critical };
 enum class AdapterKind { ilora, lora, crab_v1, full };
 enum class AdapterScope { all, language_model };
-enum class MixturePolicy { task_balanced, proportional };
+enum class MixturePolicy { task_balanced, proportional, temperature, weights, adaptive };
 enum class ReductionKind { ordered, ring };
 enum class Precision { float32, bfloat16 };
 enum class Recompute { none, layers };
@@ -47,6 +48,8 @@ constexpr bool has_heads(AdapterKind kind) {
 
 // The ids of all tasks (protocol/tasks.h), in their order: what `tasks: all` means.
 std::vector<std::string> every_task();
+// What data.mixture.weights may name: every task, then every data set.
+std::vector<std::string> every_weight();
 
 struct AdapterSpec {
   AdapterKind kind = AdapterKind::ilora;
@@ -87,10 +90,25 @@ struct CacheSpec {
   friend bool operator==(const CacheSpec&, const CacheSpec&) = default;
 };
 
+// Names of tasks and data sets (protocol/tasks.h) with their weights: tasks first, both in their
+// order. What is not named has weight 1.
+using MixtureWeights = std::vector<std::pair<std::string, double>>;
+
+struct MixtureSpec {
+  MixturePolicy policy = MixturePolicy::task_balanced;
+  // Those that the policy has no use for keep their defaults.
+  double temperature = 2;
+  MixtureWeights weights = {};
+  std::uint64_t adapt_every_steps = 100;  // data.mixture.adapt_every, "100 steps"
+  double adapt_by = 0.1;
+  std::optional<std::uint32_t> most_epochs = {};
+  friend bool operator==(const MixtureSpec&, const MixtureSpec&) = default;
+};
+
 struct DataSpec {
-  CorpusSpec corpus;                                     // required
-  std::vector<std::string> tasks = every_task();         // ids of protocol/tasks.h, in their order
-  MixturePolicy mixture = MixturePolicy::task_balanced;  // data.mixture.policy
+  CorpusSpec corpus;                              // required
+  std::vector<std::string> tasks = every_task();  // ids of protocol/tasks.h, in their order
+  MixtureSpec mixture;
   CacheSpec cache;
   friend bool operator==(const DataSpec&, const DataSpec&) = default;
 };
@@ -158,6 +176,7 @@ struct FailureSpec {
   std::uint32_t restarts = 10;     // budget of process restarts for the whole job
   double hang_after_seconds = 60;  // failure.hang_after, "60s"
   NonFinitePolicy non_finite = NonFinitePolicy::skip;
+  double bad_samples = 0.05;  // share of a data set's training samples
   friend bool operator==(const FailureSpec&, const FailureSpec&) = default;
 };
 

@@ -82,6 +82,14 @@ Json leaf_schema(const SpecField& field) {
                           {"minItems", 1},
                           {"uniqueItems", true}}};
       break;
+    case FieldKind::weights: {
+      Json number = {{"type", "number"}};
+      add_number_bounds(number, field);
+      schema["type"] = "object";
+      schema["propertyNames"]["enum"] = every_weight();
+      schema["additionalProperties"] = number;
+      break;
+    }
   }
   if (default_text(field)) schema["default"] = default_value(field);
   if (!field.examples.empty()) schema["examples"] = field.examples;

@@ -3,6 +3,7 @@
 
 #include "protocol/format.h"
 #include "protocol/spec_table.h"
+#include "protocol/tasks.h"
 
 namespace crabcast {
 namespace {
@@ -64,6 +65,26 @@ Mistake features_of_frozen_towers(const JobSpec& spec) {
          ", but the towers are trained, so what they make of a medium changes with every step";
 }
 
+// A loss that is measured again after a rewind must come out the same, and the shares of steps to
+// come say nothing yet about how long an epoch takes.
+Mistake adaptive_is_ordered(const JobSpec& spec) {
+  if (spec.data.mixture.policy != MixturePolicy::adaptive) return std::nullopt;
+  if (spec.train.reduction != ReductionKind::ordered)
+    return "the mixture is adaptive, and with reduction ring a repeated step may measure other "
+           "losses";
+  if (spec.train.epochs) return "the mixture is adaptive, so an epoch has no fixed number of steps";
+  return std::nullopt;
+}
+
+Mistake weights_are_trained(const JobSpec& spec) {
+  for (const auto& [name, weight] : spec.data.mixture.weights) {
+    const auto& tasks = spec.data.tasks;
+    if (task_from_name(name) && std::find(tasks.begin(), tasks.end(), name) == tasks.end())
+      return name + " has a weight, but is not among data.tasks";
+  }
+  return std::nullopt;
+}
+
 Mistake evaluation_at_checkpoint(const JobSpec& spec) {
   if (spec.evaluate.every_steps % spec.checkpoint.every_steps == 0) return std::nullopt;
   return "evaluate.every is " + std::to_string(spec.evaluate.every_steps) +
@@ -109,6 +130,12 @@ const std::vector<SpecRule>& spec_rules() {
       {{"model.adapter.kind", "model.adapter.scope", "data.cache.features"},
        "data.cache.features only with model.adapter.scope language_model",
        features_of_frozen_towers},
+      {{"train.epochs", "train.reduction", "data.mixture.policy"},
+       "with data.mixture.policy adaptive, train.steps and train.reduction ordered",
+       adaptive_is_ordered},
+      {{"data.mixture.weights", "data.tasks"},
+       "tasks of data.mixture.weights among data.tasks",
+       weights_are_trained},
       {{"evaluate.every", "checkpoint.every"},
        "evaluate.every a multiple of checkpoint.every, because a checkpoint is what is scored",
        evaluation_at_checkpoint},

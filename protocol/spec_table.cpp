@@ -14,7 +14,8 @@ namespace {
 constexpr std::array kPriorities = {"low", "normal", "high", "critical"};
 constexpr std::array kAdapterKinds = {"ilora", "lora", "crab_v1", "full"};
 constexpr std::array kAdapterScopes = {"all", "language_model"};
-constexpr std::array kMixturePolicies = {"task_balanced", "proportional"};
+constexpr std::array kMixturePolicies = {"task_balanced", "proportional", "temperature", "weights",
+                                         "adaptive"};
 constexpr std::array kReductions = {"ordered", "ring"};
 constexpr std::array kPrecisions = {"float32", "bfloat16"};
 constexpr std::array kRecomputes = {"none", "layers"};
@@ -106,6 +107,15 @@ SpecField tasks(std::string path, Find find, std::string description) {
                                          std::move(description));
 }
 
+template <class Find>
+SpecField weights(std::string path, Find find, std::string description) {
+  SpecField field =
+      bound<MixtureWeights>(std::move(path), FieldKind::weights, find, std::move(description));
+  field.high = 1e6;
+  field.low_open = true;
+  return field;
+}
+
 // An enum whose values count from 0 in the order of `names`.
 template <class Names, class Find>
 SpecField choice(std::string path, Find find, const Names& names, std::string description) {
@@ -195,6 +205,13 @@ void add_head(Rows& rows) {
       choice("priority", AT(priority), kPriorities, "Jobs of a higher priority are placed first."));
 }
 
+// A field that only one policy of the mixture has a use for.
+SpecField of_policy(MixturePolicy policy, SpecField field) {
+  field.chooser = "data.mixture.policy";
+  field.used_for = {std::string(to_string(policy))};
+  return field;
+}
+
 // A field of those kinds of adapters that have what `has` says.
 SpecField of_kinds(bool (*has)(AdapterKind), SpecField field) {
   field.chooser = "model.adapter.kind";
@@ -259,6 +276,39 @@ void add_cache(Rows& rows) {
                       "64MiB, or 0B for none."));
 }
 
+void add_mixture(Rows& rows) {
+  rows.push_back(section("data.mixture", "How the tasks share a global batch."));
+  rows.push_back(choice(
+      "data.mixture.policy", AT(data.mixture.policy), kMixturePolicies,
+      "task_balanced: the same share for each task, and within a task in proportion to the sizes "
+      "of its data sets. proportional: in proportion to the sizes of all data sets. temperature: "
+      "in proportion to the sizes to the power of 1 / temperature. weights: as task_balanced, "
+      "times the weights. adaptive: begins as task_balanced, then moves towards the tasks with "
+      "the larger loss."));
+  rows.push_back(of_policy(
+      MixturePolicy::temperature,
+      number("data.mixture.temperature", AT(data.mixture.temperature), 1, 1000,
+             "1 is as proportional; the larger it is, the more alike are the data sets' shares.")));
+  rows.push_back(of_policy(
+      MixturePolicy::weights,
+      with_note(weights("data.mixture.weights", AT(data.mixture.weights),
+                        "Factors of the shares of tasks, and of data sets within their task."),
+                "1 for each")));
+  rows.push_back(
+      of_policy(MixturePolicy::adaptive,
+                whole("data.mixture.adapt_every", AT(data.mixture.adapt_every_steps), 16, 1'000'000,
+                      "Steps between two changes of the shares.", FieldKind::steps)));
+  rows.push_back(of_policy(
+      MixturePolicy::adaptive,
+      above_low(number("data.mixture.adapt_by", AT(data.mixture.adapt_by), 0, 1,
+                       "Most that a task's share changes at once, as a part of it; over a job it "
+                       "stays between a quarter of the equal share and four times that."))));
+  rows.push_back(with_note(
+      whole("data.mixture.most_epochs", AT(data.mixture.most_epochs), 1, 1'000'000,
+            "No data set is drawn more often than this; then its share goes to the others."),
+      "not given"));
+}
+
 void add_data(Rows& rows) {
   rows.push_back(section("data", "What it is trained on."));
   rows.push_back(
@@ -278,11 +328,7 @@ void add_data(Rows& rows) {
                               "not given"),
                     {"/data/AVUIE_2"}));
   rows.push_back(tasks("data.tasks", AT(data.tasks), "Tasks that are trained."));
-  rows.push_back(section("data.mixture", "How the tasks share a global batch."));
-  rows.push_back(choice("data.mixture.policy", AT(data.mixture), kMixturePolicies,
-                        "task_balanced: the same share for each task, and within a task in "
-                        "proportion to the sizes of its data sets. proportional: in proportion to "
-                        "the sizes of all data sets."));
+  add_mixture(rows);
   add_cache(rows);
 }
 
@@ -405,6 +451,9 @@ void add_rest(Rows& rows) {
   rows.push_back(choice("failure.non_finite", AT(failure.non_finite), kNonFinitePolicies,
                         "A step with NaN or infinity in loss or gradient: skip its update, or stop "
                         "the job."));
+  rows.push_back(number("failure.bad_samples", AT(failure.bad_samples), 0, 1,
+                        "Share of a data set's training samples that may be unreadable. They are "
+                        "put in quarantine; with more of them the job stops."));
 }
 
 #undef AT
@@ -447,6 +496,12 @@ std::string_view to_string(NonFinitePolicy value) {
 
 std::vector<std::string> every_task() {
   return {kTaskNames.begin(), kTaskNames.end()};
+}
+
+std::vector<std::string> every_weight() {
+  auto names = every_task();
+  names.insert(names.end(), kDatasetNames.begin(), kDatasetNames.end());
+  return names;
 }
 
 const std::vector<SpecField>& spec_fields() {
@@ -494,8 +549,10 @@ bool is_used(const SpecField& field, const JobSpec& spec) {
 
 std::string use_text(const SpecField& field) {
   if (field.chooser.empty()) return "";
+  const std::string only = "only with " + field.chooser + " ";
+  if (field.used_for.size() == 1) return only + field.used_for.front();
   const std::vector<std::string> first(field.used_for.begin(), field.used_for.end() - 1);
-  return "only with " + field.chooser + " " + join_names(first) + " or " + field.used_for.back();
+  return only + join_names(first) + " or " + field.used_for.back();
 }
 
 std::optional<SpecValue> printed_value(const SpecField& field, const JobSpec& spec) {
@@ -527,6 +584,9 @@ std::string expectation(const SpecField& field) {
       return "a number of steps such as 50 steps";
     case FieldKind::tasks:
       return "all, or a list of " + join_names(every_task());
+    case FieldKind::weights:
+      return "a mapping of tasks and data sets to numbers " +
+             bounds_text(field, exact_number(field.low), exact_number(field.high));
   }
   return "";
 }
@@ -551,6 +611,12 @@ std::string value_text(const SpecField& field, const SpecValue& value) {
     case FieldKind::tasks: {
       const auto& names = std::get<std::vector<std::string>>(value);
       return names == every_task() ? "all" : "[" + join_names(names) + "]";
+    }
+    case FieldKind::weights: {
+      std::vector<std::string> entries;
+      for (const auto& [name, weight] : std::get<MixtureWeights>(value))
+        entries.push_back(name + ": " + exact_number(weight));
+      return "{" + join_names(entries) + "}";
     }
   }
   return "";

@@ -27,11 +27,13 @@ enum class FieldKind {
   duration,  // seconds, written such as 60s, in [low, high]
   steps,     // a count written such as "50 steps" in [least, most]
   tasks,     // all, or a list of task ids
+  weights,   // a mapping of tasks and data sets to numbers in [low, high]
 };
 
 // A value between YAML and the spec: text and choice; whole, bytes and steps; number and duration;
-// tasks.
-using SpecValue = std::variant<std::string, std::uint64_t, double, std::vector<std::string>>;
+// tasks; weights.
+using SpecValue =
+    std::variant<std::string, std::uint64_t, double, std::vector<std::string>, MixtureWeights>;
 
 struct SpecField {
   std::string path;  // for example train.optimizer.lr

@@ -1,4 +1,5 @@
-// The seven tasks of AV-UIE v2, in the order in which quotas, reports and tables list them.
+// The seven tasks of AV-UIE v2, in the order in which quotas, reports and tables list them, and the
+// names of their data sets.
 #pragma once
 
 #include <array>
@@ -37,5 +38,10 @@ constexpr std::optional<Task> task_from_name(std::string_view name) {
     if (kTaskNames[i] == name) return static_cast<Task>(i);
   return std::nullopt;
 }
+
+// The data sets' ids, in the order of data/datasets.h, which a test compares with this list.
+inline constexpr std::array<std::string_view, 17> kDatasetNames = {
+    "ks",  "ucf",  "meld", "mer24", "cremad", "mafw", "dfew",    "avqa", "avqa_thu",
+    "ave", "unav", "avvp", "arig",  "s4",     "ms3",  "ref_avs", "avcap"};
 
 }  // namespace crabcast

@@ -19,6 +19,7 @@ enum class JobKey : char {
   event = 'e',       // + seq             -> pb::Event
   ledger = 'l',      // + step            -> pb::CommitRecord
   manifest = 'm',    // + checkpoint id   -> checksum, write number, pb::CheckpointManifest
+  quarantine = 'q',  // + data set, index -> pb::BadSample
   evaluation = 's',  // + checkpoint id   -> pb::EvaluationRecord
   value = 'v',       // + name            -> bytes
 };

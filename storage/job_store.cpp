@@ -18,6 +18,8 @@ class RocksJobStore final : public JobStore {
   Status for_each_commit(Step after,
                          const std::function<bool(const pb::CommitRecord&)>& visit) const override;
 
+  Result<std::vector<pb::BadSample>> quarantine() const override;
+
   Result<std::uint64_t> append_event(pb::Event event, Sync sync) override;
   Result<std::vector<pb::Event>> events(std::uint64_t after_seq, std::size_t limit) const override;
 
@@ -67,6 +69,13 @@ class RocksJobStore final : public JobStore {
   std::uint64_t last_event_ = 0;
 };
 
+std::string quarantine_key(const pb::SampleRef& sample) {
+  std::string key = key_of(JobKey::quarantine);
+  append_u32(key, sample.dataset());
+  append_u64(key, sample.index());
+  return key;
+}
+
 // The number in the last key of the space, 0 when there is none.
 Result<std::uint64_t> last_number(const Rocks& rocks, JobKey space) {
   const auto last = rocks.last(key_of(space), end_of(space));
@@ -100,10 +109,19 @@ Status RocksJobStore::append_commit(const pb::CommitRecord& commit, Sync sync) {
     return fail(Errc::internal, "the ledger ends at step " + std::to_string(last_step_) +
                                     " and cannot take step " + std::to_string(commit.step()));
   }
-  CRABCAST_TRY(
-      rocks_->put(key_of(JobKey::ledger, commit.step()), commit.SerializeAsString(), sync));
+  rocksdb::WriteBatch batch;
+  auto status = batch.Put(key_of(JobKey::ledger, commit.step()), commit.SerializeAsString());
+  for (const pb::BadSample& bad : commit.quarantined())
+    if (status.ok()) status = batch.Put(quarantine_key(bad.sample()), bad.SerializeAsString());
+  if (!status.ok()) return fail(error_of(status, "write a commit"));
+  CRABCAST_TRY(rocks_->write(batch, sync));
   last_step_ = commit.step();
   return {};
+}
+
+Result<std::vector<pb::BadSample>> RocksJobStore::quarantine() const {
+  return read_records<pb::BadSample>(*rocks_, key_of(JobKey::quarantine),
+                                     end_of(JobKey::quarantine), "quarantine", SIZE_MAX);
 }
 
 Status RocksJobStore::rewind_ledger(Step step) {

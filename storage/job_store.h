@@ -59,7 +59,8 @@ class JobStore {
   static Result<std::unique_ptr<JobStore>> open_read_only(const std::filesystem::path& folder);
   virtual ~JobStore() = default;
 
-  // Ledger. `commit` must be the step after the last one, or step 1 (internal error otherwise).
+  // Ledger. `commit` must be the step after the last one, or step 1 (internal error otherwise). Its
+  // quarantined samples are put into the quarantine with it.
   virtual Status append_commit(const pb::CommitRecord& commit, Sync sync) = 0;
   // Forgets the commits after `step`: resuming from an older checkpoint redoes them. Durable.
   // invalid_argument when the ledger ends before `step`.
@@ -69,6 +70,10 @@ class JobStore {
   // a step is missing between two others.
   virtual Status for_each_commit(
       Step after, const std::function<bool(const pb::CommitRecord&)>& visit) const = 0;
+
+  // Every sample that was ever quarantined, by data set and index. A rewound ledger takes none out:
+  // steps that are done again must draw what they drew the first time.
+  virtual Result<std::vector<pb::BadSample>> quarantine() const = 0;
 
   virtual Result<std::uint64_t> append_event(pb::Event event, Sync sync) = 0;
   virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq,

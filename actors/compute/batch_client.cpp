@@ -244,6 +244,7 @@ Result<ReceivedBatch> BatchClient::get(std::uint64_t step, std::uint32_t lane, D
   batch.work.set_batches(1);
   batch.work.set_waited_for(waited ? 1 : 0);
   batch.work.set_at_hand(at_hand);
+  batch.bad = {reply.bad().begin(), reply.bad().end()};
   auto& input = batch.input;
   const std::map<std::string, at::Tensor*> fields = {{"input_ids", &input.input_ids},
                                                      {"attention_mask", &input.attention_mask},

@@ -23,6 +23,7 @@ struct ReceivedBatch {
   std::vector<std::string> tasks;  // of each sample
   std::vector<pb::Substitution> substitutions;
   pb::LoaderWork work;  // waited_for and at_hand are what this worker saw
+  std::vector<pb::BadSample> bad;
 };
 
 class BatchClient {

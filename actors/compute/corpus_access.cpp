@@ -11,7 +11,8 @@ namespace crabcast::actors {
 
 Result<std::unique_ptr<data::Corpus>> open_corpus(MemberProcess& process) {
   const auto& source = process.spec.data.corpus;
-  if (source.avuie) return data::Corpus::open(*source.avuie, process.spec.data.tasks);
+  const auto& tasks = process.spec.data.tasks;
+  if (source.avuie) return data::Corpus::open(*source.avuie, tasks, process.launch.index_dir());
   const int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   auto progress = process.progress;
   auto folder =
@@ -22,7 +23,7 @@ Result<std::unique_ptr<data::Corpus>> open_corpus(MemberProcess& process) {
                                                0);
                              });
   if (!folder) return fail(folder.error());
-  return data::Corpus::open(*folder, process.spec.data.tasks);
+  return data::Corpus::open(*folder, tasks, process.launch.index_dir());
 }
 
 pb::CorpusInfo describe_corpus(const data::Corpus& corpus) {

@@ -12,9 +12,10 @@
 
 #include "actors/compute/corpus_access.h"
 #include "actors/compute/roles.h"
+#include "actors/compute/sampling.h"
 #include "actors/compute/tensor_frames.h"
 #include "data/batch.h"
-#include "data/sampler.h"
+#include "data/permutation.h"
 #include "model/tokenizer.h"
 
 namespace crabcast::actors {
@@ -23,7 +24,6 @@ namespace {
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
 constexpr auto kSampleDeadline = std::chrono::seconds(20);
-constexpr int kSubstitutes = 16;  // bad neighbours in a row before a batch is given up
 constexpr std::size_t kQueuedRequests = 1024;
 
 // What the decoding threads share. Const but for the queue.
@@ -31,7 +31,7 @@ struct LoaderParts {
   MemberProcess* process = nullptr;
   std::unique_ptr<data::Corpus> corpus;
   model::BaseFrontEnd front_end;
-  std::optional<data::Sampler> sampler;
+  std::unique_ptr<Sampling> sampling;
   std::map<std::uint32_t, std::uint64_t> train_sizes;  // by data set
 
   std::mutex mutex;
@@ -40,35 +40,72 @@ struct LoaderParts {
   bool stopping = false;
 };
 
-// The planned sample, or the next readable one of its data set. The walk is the same in every
-// loader, because whether a file can be read depends on the file alone.
+// Whether a sample that failed so is to blame itself. Otherwise another try may succeed.
+bool is_bad_sample(Errc code) {
+  return code == Errc::data_error || code == Errc::timeout || code == Errc::not_found ||
+         code == Errc::permission_denied || code == Errc::io_error;
+}
+
+// Of an error of data/decode.h: "FILE: STAGE: REASON".
+std::string stage_of(const Error& error) {
+  if (error.code == Errc::timeout) return "deadline";
+  for (const char* stage : {"open", "demux", "decode", "audio", "mask"})
+    if (error.message.find(std::string(": ") + stage + ": ") != std::string::npos) return stage;
+  return "row";
+}
+
+Result<data::Processed> try_sample(const LoaderParts& parts, const data::Draw& draw,
+                                   std::uint64_t index) {
+  const auto wording = data::mix(parts.process->spec.train.seed, draw.epoch);
+  auto sample = parts.corpus->sample(draw.dataset, data::Split::train, index, wording);
+  if (!sample) return fail(sample.error());
+  return data::process_sample(*sample, parts.front_end, kSampleDeadline);
+}
+
+void set_sample(pb::SampleRef& ref, std::uint32_t dataset, std::uint64_t index) {
+  ref.set_dataset(dataset);
+  ref.set_index(index);
+}
+
+// The planned sample, or the next one of its data set that is not in quarantine and can be read.
+// The walk is the same in every loader, because whether a file can be read depends on the file
+// alone, and what was found bad once is in quarantine.
 Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& draw,
                                     pb::BatchReply& reply) {
   const auto size = parts.train_sizes.at(draw.dataset);
-  std::string reason;
-  for (int tries = 0; tries <= kSubstitutes; ++tries) {
-    const auto index = (draw.index + static_cast<std::uint64_t>(tries)) % size;
-    auto sample = parts.corpus->sample(draw.dataset, data::Split::train, index);
-    if (!sample) return fail(sample.error());
-    auto processed = data::process_sample(*sample, parts.front_end, kSampleDeadline);
+  const auto allowed = static_cast<std::uint64_t>(parts.process->spec.failure.bad_samples *
+                                                  static_cast<double>(size));
+  std::string reason = "is in quarantine";
+  std::uint64_t found_bad = 0;
+  for (std::uint64_t tries = 0; tries < size && found_bad <= allowed; ++tries) {
+    const auto index = (draw.index + tries) % size;
+    if (parts.sampling->is_bad(draw.dataset, index, reply.step())) continue;
+    auto processed = try_sample(parts, draw, index);
     if (processed) {
       if (tries > 0) {
         auto& substitution = *reply.add_substitutions();
-        substitution.mutable_planned()->set_dataset(draw.dataset);
-        substitution.mutable_planned()->set_index(draw.index);
-        substitution.mutable_used()->set_dataset(draw.dataset);
-        substitution.mutable_used()->set_index(index);
+        set_sample(*substitution.mutable_planned(), draw.dataset, draw.index);
+        set_sample(*substitution.mutable_used(), draw.dataset, index);
         substitution.set_reason(reason);
       }
       return processed;
     }
-    if (tries == 0) reason = processed.error().message;
-    spdlog::warn("sample {}:{}: {}", data::datasets()[draw.dataset].id, index,
-                 processed.error().message);
+    const auto& error = processed.error();
+    if (!is_bad_sample(error.code)) return fail(error);
+    auto& bad = *reply.add_bad();
+    set_sample(*bad.mutable_sample(), draw.dataset, index);
+    bad.set_stage(stage_of(error));
+    bad.set_reason(error.message);
+    bad.set_unix_ms(unix_ms_now());
+    if (found_bad++ == 0) reason = error.message;
+    spdlog::warn("sample {}:{}: {}", data::datasets()[draw.dataset].id, index, error.message);
+    parts.process->progress->advance();
   }
   return fail(Errc::data_error, std::string(data::datasets()[draw.dataset].id) + ": " +
-                                    std::to_string(kSubstitutes) +
-                                    " samples in a row cannot be read; the first: " + reason);
+                                    std::to_string(found_bad) +
+                                    " samples in a row cannot be read, more than "
+                                    "failure.bad_samples allows; the first: " +
+                                    reason);
 }
 
 OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request) {
@@ -87,7 +124,8 @@ OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request
   if (request.step() == 0 || request.lane() >= train.lanes)
     return refuse({Errc::invalid_argument, "there is no such step or lane"});
 
-  const auto draws = parts.sampler->batch(request.step());
+  const auto draws = parts.sampling->sampler()->batch(request.step());
+  if (draws.empty()) return refuse({Errc::invalid_argument, "there is no such step"});
   std::vector<data::Processed> samples;
   for (std::uint32_t i = 0; i < train.samples_per_lane; ++i) {
     const auto& draw = draws[request.lane() * train.samples_per_lane + i];
@@ -153,22 +191,34 @@ struct LoaderState {
   static inline const char* name = "loader";
   std::shared_ptr<LoaderParts> parts;
   std::unique_ptr<CoordinatorLink> link;
+  std::deque<DeliveryPtr> early;  // what their steps draw is not known yet
 
   void enqueue(const DeliveryPtr& request) {
-    {
-      std::lock_guard lock(parts->mutex);
-      if (parts->queue.size() >= kQueuedRequests) {
-        pb::BatchReply refusal;
-        refusal.set_step(request->envelope->batch_request().step());
-        refusal.set_lane(request->envelope->batch_request().lane());
-        *refusal.mutable_failure() =
-            failure_of({Errc::queue_full, "this loader has too many requests"});
-        caf::anon_send(request->sender, outbound(refusal));
-        return;
-      }
-      parts->queue.push_back(request);
+    const bool ready = parts->sampling->ready(request->envelope->batch_request().step());
+    bool room = early.size() < kQueuedRequests;
+    if (!ready && room) {
+      early.push_back(request);
+      return;
     }
-    parts->changed.notify_one();
+    if (ready) {
+      std::lock_guard lock(parts->mutex);
+      room = parts->queue.size() < kQueuedRequests;
+      if (room) parts->queue.push_back(request);
+    }
+    if (room) return parts->changed.notify_one();
+    pb::BatchReply refusal;
+    refusal.set_step(request->envelope->batch_request().step());
+    refusal.set_lane(request->envelope->batch_request().lane());
+    *refusal.mutable_failure() =
+        failure_of({Errc::queue_full, "this loader has too many requests"});
+    caf::anon_send(request->sender, outbound(refusal));
+  }
+
+  // Something that batches waited for may be here now.
+  void learn(const pb::SamplingHistory& history) {
+    if (auto learned = parts->sampling->learn(history); !learned)
+      spdlog::error("{}", learned.error().message);
+    for (const auto& request : std::exchange(early, {})) enqueue(request);
   }
 
   pb::RegisterMember registration() const {
@@ -176,7 +226,7 @@ struct LoaderState {
     *body.mutable_corpus() = describe_corpus(*parts->corpus);
     const auto& train = parts->process->spec.train;
     if (train.epochs)
-      body.mutable_corpus()->set_steps(parts->sampler->steps_for_epochs(*train.epochs));
+      body.mutable_corpus()->set_steps(parts->sampling->sampler()->steps_for_epochs(*train.epochs));
     return body;
   }
 };
@@ -195,6 +245,8 @@ caf::behavior loader(caf::stateful_actor<LoaderState>* self,
   return {
       [self, &state](const DeliveryPtr& message) {
         if (message->envelope->has_batch_request()) return state.enqueue(message);
+        if (message->envelope->has_sampling_history())
+          return state.learn(message->envelope->sampling_history());
         if (message->envelope->has_leave_job()) self->quit(caf::exit_reason::normal);
       },
       [self, &state](const Connected& result) {
@@ -224,19 +276,11 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
   auto corpus = open_corpus(process);
   if (!corpus) return fail(corpus.error());
   parts->corpus = std::move(*corpus);
-  data::SamplerPlan plan;
-  plan.policy = process.spec.data.mixture;
-  plan.seed = process.spec.train.seed;
-  plan.global_batch = process.spec.global_batch();
-  for (const auto& summary : parts->corpus->summary()) {
-    if (summary.train == 0) continue;
-    plan.sources.push_back(
-        {summary.dataset, data::datasets()[summary.dataset].task, summary.train});
+  for (const auto& summary : parts->corpus->summary())
     parts->train_sizes[summary.dataset] = summary.train;
-  }
-  auto sampler = data::Sampler::create(std::move(plan));
-  if (!sampler) return fail(sampler.error());
-  parts->sampler = std::move(*sampler);
+  auto sampling = Sampling::create(process.spec, *parts->corpus);
+  if (!sampling) return fail(sampling.error());
+  parts->sampling = std::move(*sampling);
   return parts;
 }
 

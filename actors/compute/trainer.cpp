@@ -215,6 +215,7 @@ Result<pb::LaneReport> GenerationRun::lane(std::uint64_t step, std::uint32_t lan
   for (const auto& sample : batch->samples) *report.add_samples() = sample;
   for (const auto& substitution : batch->substitutions) *report.add_substitutions() = substitution;
   *report.mutable_work() = batch->work;
+  for (const auto& bad : batch->bad) *report.add_bad() = bad;
   std::map<std::string, pb::TaskLoss> losses;
   for (std::size_t i = 0; i < result->samples.size() && i < batch->tasks.size(); ++i) {
     auto& loss = losses[batch->tasks[i]];

@@ -128,6 +128,7 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   launch.set_job_dir(options.state.job(launch.job()));
   launch.set_keys_dir(options.keys);
   launch.set_corpora_dir(options.state.corpora());
+  launch.set_index_dir(options.state.indexes());
   launch.set_bases_dir(options.state.bases());
   launch.set_cache_dir(options.state.cache());
   launch.set_bind_host(options.bind_host);

@@ -27,7 +27,8 @@ struct JobOptions {
 // Ends by itself when the job is over and the controller knows, or did not answer for a while.
 caf::actor spawn_job(caf::actor_system& system, const JobOptions& options);
 
-// What the store says of an earlier coordinator's work.
-Result<JobHistory> read_history(const storage::JobStore& store);
+// What the store says of an earlier coordinator's work. corrupt when a change of the mixture is
+// missing.
+Result<JobHistory> read_history(const storage::JobStore& store, const MixtureSpec& mixture);
 
 }  // namespace crabcast::actors

@@ -107,7 +107,10 @@ void JobState::act(const StopProcess& action) {
 }
 
 void JobState::act(const FindCheckpoint& action) {
-  self->request(ledger, kStoreTimeout, FindNewest{action.at_most})
+  const auto& mixture = machine->spec().data.mixture;
+  const auto adapt_every =
+      mixture.policy == MixturePolicy::adaptive ? mixture.adapt_every_steps : 0;
+  self->request(ledger, kStoreTimeout, FindNewest{action.at_most, adapt_every})
       .then(
           [this](const FoundCheckpoint& found) {
             for (const auto& problem : found.problems) {
@@ -118,7 +121,7 @@ void JobState::act(const FindCheckpoint& action) {
               event.set_message(problem);
               act(RecordEvent{event});
             }
-            machine->on_checkpoint_found(found.id, now());
+            machine->on_checkpoint_found(found.id, now(), found.window);
             carry_out();
           },
           [this](const caf::error& error) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "actors/control/job_state.h"
+#include "actors/control/store_actors.h"
 
 namespace crabcast::actors {
 namespace {
@@ -27,9 +28,32 @@ Result<std::uint32_t> count_restarts(const storage::JobStore& store) {
   }
 }
 
+// Every change so far: each is in the commit that it was decided with.
+Status read_mixture(const storage::JobStore& store, const MixtureSpec& mixture,
+                    JobHistory& history) {
+  if (mixture.policy != MixturePolicy::adaptive) return {};
+  const auto every = mixture.adapt_every_steps;
+  for (auto step = every - kMixtureLead; step <= history.last_commit; step += every) {
+    bool found = false;
+    CRABCAST_TRY(store.for_each_commit(Step{step - 1}, [&](const pb::CommitRecord& commit) {
+      found = commit.has_mixture();
+      if (found) history.mixture.push_back(commit.mixture());
+      return false;
+    }));
+    if (!found)
+      return fail(Errc::corrupt,
+                  "the ledger has no change of the mixture at step " + std::to_string(step));
+  }
+  auto window =
+      losses_between(store, last_decision(history.last_commit, every), history.last_commit);
+  if (!window) return fail(window.error());
+  history.window = std::move(*window);
+  return {};
+}
+
 }  // namespace
 
-Result<JobHistory> read_history(const storage::JobStore& store) {
+Result<JobHistory> read_history(const storage::JobStore& store, const MixtureSpec& mixture) {
   JobHistory history;
   auto last = store.last_commit();
   if (!last) return fail(last.error());
@@ -51,6 +75,10 @@ Result<JobHistory> read_history(const storage::JobStore& store) {
   auto restarts = count_restarts(store);
   if (!restarts) return fail(restarts.error());
   history.restarts = *restarts;
+  auto quarantined = store.quarantine();
+  if (!quarantined) return fail(quarantined.error());
+  history.quarantined = std::move(*quarantined);
+  CRABCAST_TRY(read_mixture(store, mixture, history));
   return history;
 }
 

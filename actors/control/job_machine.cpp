@@ -28,6 +28,11 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
       checkpoints_(std::move(history.checkpoints)),
       evaluated_(std::move(history.evaluated)),
       restarts_used_(history.restarts) {
+  for (auto& bad : history.quarantined)
+    quarantine_.emplace(SampleId{bad.sample().dataset(), bad.sample().index()}, std::move(bad));
+  if (spec_.data.mixture.policy == MixturePolicy::adaptive)
+    mixture_.emplace(spec_.data.mixture, spec_.data.tasks, std::move(history.mixture),
+                     std::move(history.window));
   for (auto& slot : placement) {
     if (slot.kind() == pb::ROLE_COORDINATOR) continue;
     members_[slot.role()].slot = slot;
@@ -139,6 +144,7 @@ bool JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
       worker_registered(role, rejoins, now);
       break;
     case pb::ROLE_LOADER:
+      send_sampling_history(role);
       send_loader_directory();
       renew_patience(now);
       open_generation_when_possible(now);  // epochs become a number of steps only now
@@ -171,7 +177,8 @@ bool JobMachine::accept_corpus(const std::string& role, TimePoint now) {
   const auto steps = std::max(corpus.steps(), corpus_ ? corpus_->steps() : 0);
   corpus_ = corpus;
   corpus_->set_steps(steps);
-  return true;
+  check_quarantine(now);
+  return phase_ != Phase::leaving;
 }
 
 // The base is not in the checksums that members compare: all of them add the same sums, whatever

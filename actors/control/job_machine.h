@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "actors/control/mixture.h"
 #include "protocol/clock.h"
 #include "protocol/envelope.pb.h"
 #include "protocol/error.h"
@@ -82,6 +83,9 @@ struct JobHistory {
   std::set<std::uint64_t> checkpoints;
   std::set<std::uint64_t> evaluated;
   std::uint32_t restarts = 0;  // of its processes, since it was started or resumed
+  std::vector<pb::BadSample> quarantined;
+  std::vector<pb::MixtureChange> mixture;  // of policy adaptive
+  TaskLosses window;                       // since the last of these was decided
 };
 
 class JobMachine {
@@ -111,7 +115,9 @@ class JobMachine {
   void on_step_ready(const std::string& role, const pb::StepReady& ready, TimePoint now);
   void on_commit_durable(std::uint64_t step, TimePoint now);
   void on_commit_failed(std::uint64_t step, const Error& error, TimePoint now);
-  void on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now);
+  // window: losses up to the checkpoint since the last change of the mixture before it.
+  void on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now,
+                           const TaskLosses& window = {});
   void on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now);
   void on_checkpoint_failed(std::uint64_t checkpoint, const Error& error, TimePoint now);
   // Whether it is a result of this history, and to be stored.
@@ -182,6 +188,8 @@ class JobMachine {
     std::optional<TimePoint> opened, formed;
     bool members_changed = false;  // it needs a generation to be repaired
   };
+  using SampleId = std::pair<std::uint32_t, std::uint64_t>;  // data set, index
+
   // A checkpoint that a member was asked for.
   struct Save {
     std::string role;
@@ -217,7 +225,7 @@ class JobMachine {
   // source: "peer", "checkpoint" or "fresh"
   void open_generation(const std::string& source, TimePoint now);
   void drop_generation();
-  void rewind(std::uint64_t step);
+  void rewind(std::uint64_t step, const TaskLosses& window);
   bool restart_trained(TimePoint now);
   void check_hang(TimePoint now);
   void blame_for_batch(const std::string& role, TimePoint now);
@@ -239,6 +247,11 @@ class JobMachine {
   void send_verdicts(const pb::CommitRecord& record, TimePoint now);
   bool save_due(const pb::CommitRecord& record);
   void account(const pb::CommitRecord& record, TimePoint now);
+  // samples (job_machine_samples.cpp)
+  void quarantine_into(pb::CommitRecord& record, const pb::LaneReport& lane) const;
+  void learn_from(const pb::CommitRecord& record, TimePoint now);
+  void send_sampling_history(const std::string& role);
+  void check_quarantine(TimePoint now);
   // checkpoints, evaluation, end (job_machine_end.cpp)
   bool forget_save(std::uint64_t checkpoint, const Error& error);
   void forget_saves_of(const std::string& role, const std::string& why);
@@ -292,6 +305,8 @@ class JobMachine {
   TimePoint forming_since_{}, last_commit_at_{}, started_{};
   std::optional<pb::CorpusInfo> corpus_;
   std::optional<std::string> base_hash_;
+  std::map<SampleId, pb::BadSample> quarantine_;
+  std::optional<AdaptiveMixture> mixture_;
   std::set<std::uint64_t> checkpoints_, evaluated_;
   std::map<std::uint64_t, Save> saving_;  // by checkpoint
   bool save_owed_ = false;                // a checkpoint is due that no commit has brought yet

@@ -346,6 +346,7 @@ void JobMachine::refresh_status() {
   status_.set_generation(generation_);
   status_.set_checkpoints(static_cast<std::uint32_t>(checkpoints_.size()));
   status_.set_newest_checkpoint(checkpoints_.empty() ? 0 : *checkpoints_.rbegin());
+  status_.set_quarantined(static_cast<std::uint32_t>(quarantine_.size()));
   status_.clear_losses();
   double loss_sum = 0;
   double tokens = 0;

@@ -88,7 +88,8 @@ void JobMachine::open_generation_when_possible(TimePoint now) {
   actions_.push_back(FindCheckpoint{last_state_doubtful_ ? last_commit_ - 1 : last_commit_});
 }
 
-void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now) {
+void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now,
+                                     const TaskLosses& window) {
   if (phase_ != Phase::finding) return;
   phase_ = Phase::gathering;
   last_state_doubtful_ = false;
@@ -101,7 +102,7 @@ void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, Ti
           "no worker holds the state after step " + std::to_string(last_commit_) +
               "; training goes on after step " + std::to_string(step) +
               (checkpoint ? ", from its checkpoint" : ": no checkpoint verifies"));
-    rewind(step);
+    rewind(step, window);
   }
   if (last_commit_ >= total_steps().value_or(UINT64_MAX)) return enter_finishing(now);
   if (eligible_workers().size() < spec_.resources.workers_min) return;  // lost meanwhile
@@ -113,10 +114,11 @@ void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, Ti
 }
 
 // The steps after `step` are done again, and what they brought is void.
-void JobMachine::rewind(std::uint64_t step) {
+void JobMachine::rewind(std::uint64_t step, const TaskLosses& window) {
   actions_.push_back(RewindLedger{step});
   last_commit_ = step;
   last_commit_generation_ = 0;  // nobody waits for the verdict of that one
+  if (mixture_) mixture_->rewind(step, window);
   const auto is_void = [&](std::uint64_t checkpoint) { return checkpoint > step; };
   std::erase_if(evaluated_, is_void);
   std::erase_if(to_evaluate_, is_void);

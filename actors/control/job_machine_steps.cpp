@@ -108,6 +108,7 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
     for (const auto& substitution : lane->substitutions())
       *record.add_substitutions() = substitution;
     add_to(*record.mutable_work(), lane->work());
+    quarantine_into(record, *lane);
     for (const auto& loss : lane->losses()) add_loss(losses[loss.task()], loss);
   }
   for (const auto& [task, loss] : losses) *record.add_losses() = loss;
@@ -116,6 +117,8 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
   record.set_gradient_checksum(first.gradient_checksum());
   record.set_parameter_checksum(first.parameter_checksum());
   record.set_learning_rate(first.learning_rate());
+  if (mixture_)
+    if (auto change = mixture_->change_after(record)) *record.mutable_mixture() = *change;
   return record;
 }
 
@@ -136,12 +139,8 @@ void JobMachine::on_commit_durable(std::uint64_t step, TimePoint now) {
   last_skipped_ = record.skipped();
   last_commit_generation_ = record.generation();
   for (auto& [role, member] : members_) member.step_ready.reset();
-  for (const auto& substitution : record.substitutions())
-    event(pb::SEVERITY_WARNING, "sample_replaced",
-          std::to_string(substitution.planned().dataset()) + ":" +
-              std::to_string(substitution.planned().index()),
-          substitution.reason());
   account(record, now);
+  learn_from(record, now);
   if (phase_ == Phase::leaving) return refresh_status();
   send_verdicts(record, now);
   settle_incidents(now);

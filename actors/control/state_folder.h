@@ -19,6 +19,8 @@ struct StateFolder {
   [[nodiscard]] std::filesystem::path corpora() const { return root / "corpora"; }
   // Decoded samples and features, shared by this node's jobs. May be removed when none runs.
   [[nodiscard]] std::filesystem::path cache() const { return root / "cache"; }
+  // Of corpora, wherever those are (docs/corpus.md, "The index").
+  [[nodiscard]] std::filesystem::path indexes() const { return root / "indexes"; }
   // Imported bases, one folder each.
   [[nodiscard]] std::filesystem::path bases() const { return root / "bases"; }
   [[nodiscard]] std::filesystem::path job(const std::string& job) const {

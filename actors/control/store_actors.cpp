@@ -61,6 +61,12 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
         auto newest = self->state.store->newest_verified_up_to(CheckpointId{find.at_most}, problem);
         if (!newest) return to_caf(newest.error());
         if (*newest) found.id = (*newest)->id();
+        if (found.id && find.adapt_every > 0) {
+          auto window = losses_between(*self->state.store,
+                                       last_decision(*found.id, find.adapt_every), *found.id);
+          if (!window) return to_caf(window.error());
+          found.window = std::move(*window);
+        }
         return found;
       },
   };
@@ -226,6 +232,17 @@ caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
 }
 
 }  // namespace
+
+Result<TaskLosses> losses_between(const storage::JobStore& store, std::uint64_t after,
+                                  std::uint64_t until) {
+  TaskLosses sums;
+  CRABCAST_TRY(store.for_each_commit(Step{after}, [&](const pb::CommitRecord& commit) {
+    if (commit.step() > until) return false;
+    add_losses(sums, commit);
+    return true;
+  }));
+  return sums;
+}
 
 caf::actor spawn_ledger(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
                         const CheckpointSpec& retention) {

@@ -16,6 +16,7 @@
 #include <set>
 #include <string>
 
+#include "actors/control/mixture.h"
 #include "actors/messages.h"
 #include "protocol/job_spec.h"
 #include "storage/job_store.h"
@@ -43,10 +44,12 @@ struct Retain {
 };
 struct FindNewest {  // answered with FoundCheckpoint
   std::uint64_t at_most = UINT64_MAX;
+  std::uint64_t adapt_every = 0;  // of the mixture; 0: it does not change
 };
 struct FoundCheckpoint {
   std::optional<std::uint64_t> id;
   std::vector<std::string> problems;  // of newer ones that did not verify
+  TaskLosses window;                  // up to it, since the last change of the mixture before it
 };
 
 // From the checkpoints actor to the job actor.
@@ -54,6 +57,10 @@ struct CheckpointOutcome {
   std::uint64_t id = 0;
   std::optional<Error> error;
 };
+
+// Sums of the losses of the steps after `after`, up to `until`.
+Result<TaskLosses> losses_between(const storage::JobStore& store, std::uint64_t after,
+                                  std::uint64_t until);
 
 caf::actor spawn_ledger(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
                         const CheckpointSpec& retention);

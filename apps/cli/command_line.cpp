@@ -256,6 +256,8 @@ CLI::App* CommandLine::store_verb(CLI::App& parent, const std::string& name,
 void CommandLine::add_store_verbs() {
   store_verb(app_, "report", "Show losses, scores, checkpoints, speed and incidents of a job",
              "  crabcast report quickstart-1", report);
+  store_verb(app_, "quarantine", "List the training samples of a job that cannot be read, and why",
+             "  crabcast quarantine quickstart-1", quarantine);
   auto* ckpt = verb(app_, "ckpt", "Look at the checkpoints of a job, also while it runs",
                     "  crabcast ckpt verify quickstart-1", {});
   store_verb(*ckpt, "ls", "List the checkpoints of a job", "  crabcast ckpt ls quickstart-1",

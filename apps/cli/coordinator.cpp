@@ -52,7 +52,7 @@ Result<std::unique_ptr<Coordinator>> open(caf::actor_system& system, const std::
   options.store = std::move(*store);
   CRABCAST_TRY(options.store->put_value("spec", options.launch.spec_yaml(), Sync::yes));
   CRABCAST_TRY(options.store->put_value("job", options.launch.job(), Sync::yes));
-  auto history = actors::read_history(*options.store);
+  auto history = actors::read_history(*options.store, options.spec.data.mixture);
   if (!history) return fail(history.error());
   options.history = std::move(*history);
 

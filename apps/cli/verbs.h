@@ -75,7 +75,8 @@ struct CheckpointOptions {
 };
 Exit ckpt_ls(const Common& common, const CheckpointOptions& options);  // checkpoints.cpp
 Exit ckpt_verify(const Common& common, const CheckpointOptions& options);
-Exit report(const Common& common, const CheckpointOptions& options);  // report_verb.cpp
+Exit report(const Common& common, const CheckpointOptions& options);      // report_verb.cpp
+Exit quarantine(const Common& common, const CheckpointOptions& options);  // quarantine.cpp
 
 struct AdapterExportOptions {
   std::string path;                         // a file or folder; or empty with job or store

@@ -15,10 +15,12 @@
 namespace crabcast::apps {
 namespace {
 
+const int kThreads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+
 struct SynthOptions {
   std::string out;
   SyntheticCorpus corpus;
-  int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  int threads = kThreads;
   bool quiet = false;
 };
 
@@ -37,10 +39,22 @@ Exit synth(const SynthOptions& options) {
   return Exit::ok;
 }
 
-Exit inspect(const std::string& folder, bool json) {
-  auto report = data::inspect_corpus(folder);
+struct InspectVerb {
+  std::string folder;
+  data::InspectOptions options{.threads = kThreads};
+  bool json = false;
+};
+
+Exit inspect(InspectVerb verb) {
+  if (::isatty(STDERR_FILENO) == 1)
+    verb.options.progress = [](std::uint64_t done, std::uint64_t total) {
+      std::fprintf(stderr, "\rlooked at %llu of %llu clips", static_cast<unsigned long long>(done),
+                   static_cast<unsigned long long>(total));
+      if (done == total) std::fputc('\n', stderr);
+    };
+  auto report = data::inspect_corpus(verb.folder, verb.options);
   if (!report) return complain(report.error(), false);
-  std::cout << (json ? report->json() : report->text()) << "\n";
+  std::cout << (verb.json ? report->json() : report->text()) << "\n";
   return report->clean() ? Exit::ok : Exit::failed;
 }
 
@@ -69,16 +83,20 @@ void add_data_verbs(CLI::App& app, int& code) {
   synth_verb->add_flag("--quiet", synth_options->quiet, "Print errors only");
   synth_verb->callback([synth_options, &code] { code = static_cast<int>(synth(*synth_options)); });
 
-  auto folder = std::make_shared<std::string>();
-  auto json = std::make_shared<bool>(false);
+  auto inspect_options = std::make_shared<InspectVerb>();
   auto* inspect_verb = data->add_subcommand(
       "inspect",
       "Count an AV-UIE v2 folder's samples and name what is missing or broken\n"
-      "Example: crabcast data inspect /data/AVUIE_2");
-  inspect_verb->add_option("folder", *folder, "The corpus")->required();
-  inspect_verb->add_flag("--json", *json, "Print JSON");
+      "Example: crabcast data inspect --media /data/AVUIE_2");
+  inspect_verb->add_option("folder", inspect_options->folder, "The corpus")->required();
+  inspect_verb->add_flag("--media", inspect_options->options.media,
+                         "Also look into each clip: length, and copies under another name");
+  inspect_verb->add_option("--threads", inspect_options->options.threads, "Threads for --media")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  inspect_verb->add_flag("--json", inspect_options->json, "Print JSON");
   inspect_verb->callback(
-      [folder, json, &code] { code = static_cast<int>(inspect(*folder, *json)); });
+      [inspect_options, &code] { code = static_cast<int>(inspect(*inspect_options)); });
 }
 
 }  // namespace crabcast::apps

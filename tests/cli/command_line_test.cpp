@@ -22,6 +22,7 @@ const std::vector<std::vector<std::string>> kVerbs = {
     {"cancel"},
     {"nodes"},
     {"report"},
+    {"quarantine"},
     {"ckpt"},
     {"ckpt", "ls"},
     {"ckpt", "verify"},

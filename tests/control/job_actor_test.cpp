@@ -214,7 +214,7 @@ TEST_F(JobActorTest, AGenerationsNumberIsStoredBeforeAMemberHearsOfIt) {
   ASSERT_TRUE(first);
   EXPECT_EQ(first->number(), 1U);
   EXPECT_EQ(store_->value("generation").value(), "1");
-  EXPECT_EQ(read_history(*store_).value().generation, 1U);
+  EXPECT_EQ(read_history(*store_, MixtureSpec{}).value().generation, 1U);
 }
 
 TEST_F(JobActorTest, TheEndOfAnEarlierProcessDoesNotEndTheNewerOnesMembership) {

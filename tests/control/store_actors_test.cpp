@@ -216,7 +216,7 @@ TEST_F(JobStoreActorTest, NobodyWritesIntoSomebodyElsesCheckpoint) {
 // --------------------------------------------------------------
 
 TEST_F(JobStoreActorTest, TheHistoryOfANewJobIsEmpty) {
-  const auto history = read_history(*store_);
+  const auto history = read_history(*store_, MixtureSpec{});
   ASSERT_TRUE(history) << history.error().message;
   EXPECT_EQ(history->last_commit, 0U);
   EXPECT_EQ(history->generation, 0U);
@@ -231,7 +231,7 @@ TEST_F(JobStoreActorTest, TheHistorySaysHowTheLastStepWasDecided) {
     record.set_generation(3);
     record.set_skipped(step == 2);
     ASSERT_TRUE(tell(ledger_, AppendCommit{std::make_shared<const pb::CommitRecord>(record)}));
-    const auto history = read_history(*store_);
+    const auto history = read_history(*store_, MixtureSpec{});
     ASSERT_TRUE(history);
     EXPECT_EQ(history->last_commit, step);
     EXPECT_EQ(history->last_generation, 3U);
@@ -245,7 +245,7 @@ TEST_F(JobStoreActorTest, TheHistoryHasCheckpointsAndEvaluations) {
   pb::EvaluationRecord record;
   record.set_checkpoint(8);
   ASSERT_TRUE(tell(ledger_, StoreEvaluation{std::make_shared<const pb::EvaluationRecord>(record)}));
-  const auto history = read_history(*store_);
+  const auto history = read_history(*store_, MixtureSpec{});
   ASSERT_TRUE(history);
   EXPECT_THAT(history->checkpoints, ElementsAre(4, 8));
   EXPECT_THAT(history->evaluated, ElementsAre(8));
@@ -259,7 +259,7 @@ TEST_F(JobStoreActorTest, TheHistoryCountsTheRestartsOfThisRun) {
       event->set_kind(kind);
       EXPECT_TRUE(tell(ledger_, AppendEvent{std::move(event)}));
     }
-    return read_history(*store_).value().restarts;
+    return read_history(*store_, MixtureSpec{}).value().restarts;
   };
   EXPECT_EQ(restarts_after({"job_started", "restart", "generation", "restart"}), 2U);
   EXPECT_EQ(restarts_after({"job_resumed", "disagreement", "restart"}), 4U);

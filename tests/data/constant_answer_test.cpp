@@ -28,8 +28,8 @@ class Rows final : public Corpus {
   }
   [[nodiscard]] const std::vector<DatasetSummary>& summary() const override { return summary_; }
   [[nodiscard]] std::uint64_t fingerprint() const override { return 1; }
-  [[nodiscard]] Result<Sample> sample(DatasetRow /*dataset*/, Split /*split*/,
-                                      std::uint64_t index) const override {
+  [[nodiscard]] Result<Sample> sample(DatasetRow /*dataset*/, Split /*split*/, std::uint64_t index,
+                                      std::uint64_t /*wording*/) const override {
     return samples_.at(index);
   }
 

@@ -62,7 +62,7 @@ void write_dataset(const TemporaryFolder& folder, std::string_view id, int train
 
 std::unique_ptr<Corpus> open(const TemporaryFolder& folder,
                              const std::vector<std::string>& tasks = kAll) {
-  auto corpus = Corpus::open(folder.path(), tasks);
+  auto corpus = Corpus::open(folder.path(), tasks, folder / "cache");
   EXPECT_TRUE(corpus.has_value()) << corpus.error().message;
   return corpus ? std::move(*corpus) : nullptr;
 }
@@ -312,13 +312,13 @@ TEST(Corpus, RefusesBadFoldersByName) {
     SCOPED_TRACE(name);
     const TemporaryFolder folder;
     for (const auto& [file, text] : files) write_text(folder / file, text);
-    const auto corpus = Corpus::open(folder.path(), tasks);
+    const auto corpus = Corpus::open(folder.path(), tasks, folder / "cache");
     ASSERT_FALSE(corpus.has_value());
     EXPECT_EQ(corpus.error().code, code);
     EXPECT_NE(corpus.error().message.find(says), std::string::npos) << corpus.error().message;
   }
   const TemporaryFolder folder;
-  EXPECT_EQ(Corpus::open(folder / "missing", kAll).error().code, Errc::not_found);
+  EXPECT_EQ(Corpus::open(folder / "missing", kAll, folder / "cache").error().code, Errc::not_found);
 }
 
 TEST(Corpus, StringsMayHoldBracketsAndQuotes) {

@@ -26,8 +26,9 @@ void write_ks(const TemporaryFolder& folder) {
   json train = {ks_row(0), ks_row(1), ks_row(2)};
   train[1].erase("label");
   write_text(folder / "ks/train.json", train.dump(1));
-  write_text(folder / "ks/test.json", json{ks_row(0)}.dump(1));
-  for (const auto* name : {"video/0.mp4", "video/1.mp4", "video/2.mp4", "audio/0.wav"})
+  write_text(folder / "ks/test.json", json{ks_row(3)}.dump(1));
+  for (const auto* name :
+       {"video/0.mp4", "video/1.mp4", "video/2.mp4", "audio/0.wav", "video/3.mp4", "audio/3.wav"})
     write_text(folder / "ks" / name, "x");
 }
 
@@ -80,8 +81,9 @@ TEST(Inspect, TextAndJsonSayTheSame) {
 
 TEST(Inspect, AWholeCorpusIsClean) {
   const TemporaryFolder folder;
-  write_text(folder / "ks/train.json", json{ks_row(0), ks_row(0)}.dump());
-  for (const auto* name : {"video/0.mp4", "audio/0.wav"}) write_text(folder / "ks" / name, "x");
+  write_text(folder / "ks/train.json", json{ks_row(0), ks_row(1)}.dump());
+  for (const auto* name : {"video/0.mp4", "audio/0.wav", "video/1.mp4", "audio/1.wav"})
+    write_text(folder / "ks" / name, "x");
   const auto report = inspect_corpus(folder.path());
   ASSERT_TRUE(report.has_value());
   EXPECT_TRUE(report->clean()) << report->text();
@@ -100,6 +102,61 @@ TEST(Inspect, ManyProblemsOfAKindAreCountedNotListed) {
   ASSERT_TRUE(report.has_value());
   EXPECT_EQ(report->datasets[0].missing_files, 200U);
   EXPECT_EQ(report->datasets[0].problems.size(), 5U);
+}
+
+TEST(Inspect, RowsThatRepeatAndClipsOfBothSplits) {
+  const TemporaryFolder folder;
+  auto same_clip = ks_row(0);
+  same_clip["action"] = "walking";
+  write_text(folder / "ks/train.json", json{ks_row(0), ks_row(1), ks_row(1), same_clip}.dump(1));
+  write_text(folder / "ks/test.json", json{ks_row(1), ks_row(2)}.dump());
+  for (const auto* name :
+       {"video/0.mp4", "audio/0.wav", "video/1.mp4", "audio/1.wav", "video/2.mp4", "audio/2.wav"})
+    write_text(folder / "ks" / name, "x");
+  const auto report = inspect_corpus(folder.path());
+  ASSERT_TRUE(report.has_value());
+  const auto& ks = report->datasets[0];
+  EXPECT_EQ(ks.repeated_rows, 1U);
+  EXPECT_EQ(ks.leaking_clips, 1U);
+  ASSERT_EQ(ks.problems.size(), 2U);
+  EXPECT_EQ(ks.problems[0].line, 14U);
+  EXPECT_NE(ks.problems[1].file.find("test.json"), std::string::npos);
+  EXPECT_NE(ks.problems[1].message.find("1.mp4"), std::string::npos);
+}
+
+TEST(Inspect, BrokenRowsAreNamedOneByOne) {
+  const TemporaryFolder folder;
+  write_text(folder / "ks/train.json", "[\n{\"a\": },\n" + ks_row(0).dump() + ",\n{\"b\" 1}\n]");
+  const auto report = inspect_corpus(folder.path());
+  ASSERT_TRUE(report.has_value());
+  const auto& ks = report->datasets[0];
+  EXPECT_EQ(ks.broken_rows, 2U);
+  ASSERT_GE(ks.problems.size(), 2U);
+  EXPECT_EQ(ks.problems[0].line, 2U);
+  EXPECT_EQ(ks.problems[0].message.find("broken JSON"), 0U) << ks.problems[0].message;
+}
+
+// Copies under other names are found by their bytes, also across the splits.
+TEST(Inspect, MediaAreMeasuredAndCompared) {
+  const TemporaryFolder folder;
+  testing::write_clip(folder / "ks/video/0.mp4");
+  for (const auto* copy : {"ks/video/1.mp4", "ks/video/2.mp4"}) {
+    std::filesystem::copy_file(folder / "ks/video/0.mp4", folder / copy);
+  }
+  write_text(folder / "ks/video/3.mp4", "no video");
+  for (const auto* name : {"audio/0.wav", "audio/1.wav", "audio/2.wav", "audio/3.wav"})
+    write_text(folder / "ks" / name, "x");
+  write_text(folder / "ks/train.json", json{ks_row(0), ks_row(1), ks_row(3)}.dump());
+  write_text(folder / "ks/test.json", json{ks_row(2)}.dump());
+  const auto report = inspect_corpus(folder.path(), {.media = true, .threads = 2});
+  ASSERT_TRUE(report.has_value());
+  const auto& ks = report->datasets[0];
+  EXPECT_NEAR(ks.seconds, 15, 0.5);
+  EXPECT_EQ(ks.unreadable, 1U);
+  EXPECT_EQ(ks.copied_clips, 2U);
+  EXPECT_EQ(ks.leaking_copies, 1U);
+  EXPECT_EQ(ks.leaking_clips, 0U);
+  EXPECT_NE(report->text().find("LEAKING COPIES"), std::string::npos);
 }
 
 TEST(Inspect, NoCorpus) {

@@ -76,13 +76,13 @@ TEST(Prompt, EveryDataSetHasSeveralShortWordings) {
     SCOPED_TRACE(table.id);
     std::set<std::string> wordings;
     for (std::uint64_t index = 0; index < 200; ++index) {
-      const auto text = instruction(table, row, index, "QUESTION");
+      const auto text = instruction(table, {row, index, 0}, "QUESTION");
       wordings.insert(text);
       EXPECT_LE(text.size(), 60U) << text;
       EXPECT_EQ(text.find("{}"), std::string::npos) << text;
       const bool asks = table.task == Task::av_question_answering || table.id == "ref_avs";
       EXPECT_EQ(text.find("QUESTION") != std::string::npos, asks) << text;
-      EXPECT_EQ(text, instruction(table, row, index, "QUESTION"));
+      EXPECT_EQ(text, instruction(table, {row, index, 0}, "QUESTION"));
     }
     EXPECT_EQ(wordings.size(), 4U);
   }

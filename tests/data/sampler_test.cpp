@@ -48,7 +48,8 @@ SamplerPlan random_plan(std::mt19937_64& random) {
     return std::uniform_int_distribution<std::uint64_t>(low, high)(random);
   };
   SamplerPlan plan;
-  plan.policy = pick(0, 1) == 0 ? MixturePolicy::task_balanced : MixturePolicy::proportional;
+  plan.mixture.policy =
+      pick(0, 1) == 0 ? MixturePolicy::task_balanced : MixturePolicy::proportional;
   plan.seed = random();
   plan.global_batch = static_cast<std::uint32_t>(pick(1, 40));
   const auto sources = pick(1, 17);
@@ -87,7 +88,7 @@ TEST(Sampler, EveryEpochOfEveryDataSetIsAPermutation) {
 TEST(Sampler, TasksDifferByAtMostOneInEveryGlobalBatchAndNotAtAllInABlock) {
   const auto sources = seventeen();
   for (const std::uint32_t global_batch : {1U, 3U, 7U, 8U, 12U, 14U, 21U, 64U, 100U}) {
-    const auto sampler = make({MixturePolicy::task_balanced, sources, 5, global_batch, {}});
+    const auto sampler = make({{MixturePolicy::task_balanced}, sources, 5, global_batch, {}, {}});
     std::map<Task, int> all;
     for (std::uint64_t step = 1; step <= 700; ++step) {
       std::array<int, kTaskCount> count{};
@@ -107,7 +108,7 @@ TEST(Sampler, TasksDifferByAtMostOneInEveryGlobalBatchAndNotAtAllInABlock) {
 
 TEST(Sampler, TheTaskWithTwoSamplesInABatchOfEightChanges) {
   const auto sources = seventeen();
-  const auto sampler = make({MixturePolicy::task_balanced, sources, 5, 8, {}});
+  const auto sampler = make({{MixturePolicy::task_balanced}, sources, 5, 8, {}, {}});
   std::set<Task> doubled;
   for (std::uint64_t step = 1; step <= 7; ++step) {
     std::map<Task, int> count;
@@ -122,7 +123,7 @@ TEST(Sampler, TheTaskWithTwoSamplesInABatchOfEightChanges) {
 TEST(Sampler, NoSlotKeepsItsTaskForever) {
   const auto sources = seventeen();
   for (const auto policy : {MixturePolicy::task_balanced, MixturePolicy::proportional}) {
-    const auto sampler = make({policy, sources, 5, 14, {}});
+    const auto sampler = make({{policy}, sources, 5, 14, {}, {}});
     for (std::size_t slot = 0; slot < 14; ++slot) {
       std::set<Task> tasks;
       for (std::uint64_t step = 1; step <= 200; ++step)
@@ -139,7 +140,7 @@ TEST(Sampler, SharesAreExactOverACycleAndNearAtEveryMoment) {
   for (int round = 0; round < 40; ++round) {
     auto plan = random_plan(random);
     SCOPED_TRACE("seed 77, round " + std::to_string(round));
-    plan.policy = MixturePolicy::proportional;
+    plan.mixture.policy = MixturePolicy::proportional;
     plan.global_batch = 1;
     const auto sampler = make(plan);
     const std::uint64_t cycle = total(plan.sources);
@@ -161,7 +162,7 @@ TEST(Sampler, SharesAreExactOverACycleAndNearAtEveryMoment) {
 
 TEST(Sampler, DataSetsOfATaskShareInProportionToTheirSizes) {
   const auto sources = seventeen();
-  const auto sampler = make({MixturePolicy::task_balanced, sources, 9, 7, {}});
+  const auto sampler = make({{MixturePolicy::task_balanced}, sources, 9, 7, {}, {}});
   std::map<std::uint32_t, std::uint64_t> count;
   const std::uint64_t cycle = 20111 + 6600;
   for (std::uint64_t slot = 0; slot < cycle * kTaskCount; ++slot) ++count[sampler.at(slot).dataset];
@@ -174,8 +175,8 @@ TEST(Sampler, RandomAccessEqualsTheWalkAtAnyStep) {
   for (const auto policy : {MixturePolicy::task_balanced, MixturePolicy::proportional})
     for (const std::uint64_t first :
          {std::uint64_t{1}, std::uint64_t{999'999'990}, std::uint64_t{250'000'000'000'000}}) {
-      const auto sampler = make({policy, sources, 3, 24, {}});
-      const auto resumed = make({policy, sources, 3, 24, {}});
+      const auto sampler = make({{policy}, sources, 3, 24, {}, {}});
+      const auto resumed = make({{policy}, sources, 3, 24, {}, {}});
       for (std::uint64_t step = first; step < first + 40; ++step) {
         const auto batch = sampler.batch(step);
         ASSERT_EQ(batch.size(), 24U);
@@ -189,7 +190,7 @@ TEST(Sampler, RandomAccessEqualsTheWalkAtAnyStep) {
 TEST(Sampler, HugeDataSetsNeedNoMemoryAndRepeatNothing) {
   const std::vector<SourceSize> sources = {{0, Task::action_recognition, 2'000'000'000},
                                            {1, Task::captioning, 1}};
-  const auto sampler = make({MixturePolicy::task_balanced, sources, 1, 8, {}});
+  const auto sampler = make({{MixturePolicy::task_balanced}, sources, 1, 8, {}, {}});
   std::set<std::uint64_t> seen;
   std::uint64_t epoch = 0;
   for (std::uint64_t step = 700'000'000; step < 700'005'000; ++step)
@@ -211,11 +212,11 @@ TEST(Sampler, EpochsAndSeedsGiveOtherOrders) {
     for (std::uint64_t i = 0; i < 1000; ++i) list.push_back(sampler.at(epoch * 1000 + i).index);
     return list;
   };
-  const auto a = make({MixturePolicy::proportional, one, 1, 1, {}});
-  const auto b = make({MixturePolicy::proportional, one, 2, 1, {}});
+  const auto a = make({{MixturePolicy::proportional}, one, 1, 1, {}, {}});
+  const auto b = make({{MixturePolicy::proportional}, one, 2, 1, {}, {}});
   EXPECT_NE(order(a, 0), order(a, 1));
   EXPECT_NE(order(a, 0), order(b, 0));
-  EXPECT_EQ(order(a, 0), order(make({MixturePolicy::proportional, one, 1, 1, {}}), 0));
+  EXPECT_EQ(order(a, 0), order(make({{MixturePolicy::proportional}, one, 1, 1, {}, {}}), 0));
 }
 
 // Every order of four and of five samples, and none much more often than another: chi-squared stays
@@ -223,7 +224,8 @@ TEST(Sampler, EpochsAndSeedsGiveOtherOrders) {
 TEST(Sampler, SmallPermutationsAreNearlyUniform) {
   for (const auto& [samples, orders_of] : {std::pair{4, 24}, std::pair{5, 120}}) {
     const auto n = static_cast<std::uint64_t>(samples);
-    const auto sampler = make({MixturePolicy::proportional, {{0, Task::captioning, n}}, 11, 1, {}});
+    const auto sampler =
+        make({{MixturePolicy::proportional}, {{0, Task::captioning, n}}, 11, 1, {}, {}});
     std::map<std::vector<std::uint64_t>, int> orders;
     for (int epoch = 0; epoch < 1000 * orders_of; ++epoch) {
       std::vector<std::uint64_t> order;
@@ -242,7 +244,8 @@ TEST(Sampler, SmallPermutationsAreNearlyUniform) {
 // Where a sample lands says nothing about where it started: each first position of 64 samples is
 // about equally likely (63 degrees of freedom: 125 is beyond one in a hundred thousand).
 TEST(Sampler, TheFirstSampleOfAnEpochIsAnyOne) {
-  const auto sampler = make({MixturePolicy::proportional, {{0, Task::captioning, 64}}, 12, 1, {}});
+  const auto sampler =
+      make({{MixturePolicy::proportional}, {{0, Task::captioning, 64}}, 12, 1, {}, {}});
   std::vector<int> count(64);
   for (std::uint64_t epoch = 0; epoch < 64'000; ++epoch) ++count[sampler.at(epoch * 64).index];
   double chi_squared = 0;
@@ -252,7 +255,7 @@ TEST(Sampler, TheFirstSampleOfAnEpochIsAnyOne) {
 
 // A fixed value: a change of the order would make old ledgers wrong, so it must be noticed.
 TEST(Sampler, TheOrderIsTheSameOnEveryMachineAndInEveryVersion) {
-  const auto sampler = make({MixturePolicy::task_balanced, seventeen(), 7, 8, {}});
+  const auto sampler = make({{MixturePolicy::task_balanced}, seventeen(), 7, 8, {}, {}});
   std::uint64_t sum = 0;
   for (std::uint64_t step = 1; step <= 1000; ++step)
     for (const auto& draw : sampler.batch(step))
@@ -263,8 +266,8 @@ TEST(Sampler, TheOrderIsTheSameOnEveryMachineAndInEveryVersion) {
 TEST(Sampler, TheOrderOfSourcesInThePlanChangesNothing) {
   auto reversed = seventeen();
   std::reverse(reversed.begin(), reversed.end());
-  const auto a = make({MixturePolicy::task_balanced, seventeen(), 7, 8, {}});
-  const auto b = make({MixturePolicy::task_balanced, reversed, 7, 8, {}});
+  const auto a = make({{MixturePolicy::task_balanced}, seventeen(), 7, 8, {}, {}});
+  const auto b = make({{MixturePolicy::task_balanced}, reversed, 7, 8, {}, {}});
   for (std::uint64_t step = 1; step <= 100; ++step) EXPECT_EQ(a.batch(step), b.batch(step));
 }
 
@@ -279,7 +282,7 @@ TEST(Sampler, StepsForEpochsIsTheFirstStepAtWhichAllWereDue) {
     std::uint64_t due_at = 0;
     for (std::uint64_t step = 1; seen.size() < total(plan.sources); ++step, due_at = step - 1)
       for (const auto& draw : sampler.batch(step)) seen.emplace(draw.dataset, draw.index);
-    if (plan.policy == MixturePolicy::task_balanced) {
+    if (plan.mixture.policy == MixturePolicy::task_balanced) {
       EXPECT_EQ(steps, due_at);
     } else {
       // Slots are turned inside a batch, which cannot move a sample to another step.
@@ -291,7 +294,7 @@ TEST(Sampler, StepsForEpochsIsTheFirstStepAtWhichAllWereDue) {
 
 TEST(Sampler, FractionsOfAnEpoch) {
   const std::vector<SourceSize> one = {{0, Task::captioning, 10}};
-  const auto sampler = make({MixturePolicy::proportional, one, 1, 1, {}});
+  const auto sampler = make({{MixturePolicy::proportional}, one, 1, 1, {}, {}});
   EXPECT_EQ(sampler.steps_for_epochs(1.1), 11U);
   EXPECT_EQ(sampler.steps_for_epochs(0.25), 3U);
   EXPECT_EQ(sampler.steps_for_epochs(5), 50U);
@@ -312,28 +315,33 @@ TEST(Sampler, RefusesBadPlansByName) {
   const auto balanced = MixturePolicy::task_balanced;
   const std::vector<BadPlan> bad = {
       {"empty source",
-       {balanced, {{0, Task::action_recognition, 5}, {3, Task::emotion_recognition, 0}}, 1, 8, {}},
+       {{balanced},
+        {{0, Task::action_recognition, 5}, {3, Task::emotion_recognition, 0}},
+        1,
+        8,
+        {},
+        {}},
        Errc::data_error,
        "no training samples"},
-      {"no sources", {balanced, {}, 1, 8, {}}, Errc::data_error, "no data set"},
+      {"no sources", {{balanced}, {}, 1, 8, {}}, Errc::data_error, "no data set"},
       {"no batch",
-       {balanced, {{0, Task::captioning, 5}}, 1, 0, {}},
+       {{balanced}, {{0, Task::captioning, 5}}, 1, 0, {}, {}},
        Errc::invalid_argument,
        "global batch"},
       {"twice",
-       {balanced, {{0, Task::captioning, 5}, {0, Task::captioning, 5}}, 1, 8, {}},
+       {{balanced}, {{0, Task::captioning, 5}, {0, Task::captioning, 5}}, 1, 8, {}, {}},
        Errc::invalid_argument,
        "twice"},
       {"task without data",
-       {balanced, {{0, Task::captioning, 5}}, 1, 8, {Task::captioning, Task::segmentation}},
+       {{balanced}, {{0, Task::captioning, 5}}, 1, 8, {Task::captioning, Task::segmentation}},
        Errc::data_error,
        "segmentation"},
       {"task not chosen",
-       {balanced, {{0, Task::captioning, 5}}, 1, 8, {Task::segmentation}},
+       {{balanced}, {{0, Task::captioning, 5}}, 1, 8, {Task::segmentation}},
        Errc::invalid_argument,
        "captioning"},
       {"too many",
-       {balanced, {{0, Task::captioning, 1ULL << 60}}, 1, 8, {}},
+       {{balanced}, {{0, Task::captioning, 1ULL << 60}}, 1, 8, {}, {}},
        Errc::invalid_argument,
        "2^56"},
   };

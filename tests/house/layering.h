@@ -43,12 +43,12 @@ inline const std::vector<Layer>& layers() {
       {"cluster", {"protocol"}, {"ZeroMQ", "CUDA"}},
       {"storage", {"protocol"}, {"RocksDB"}},
       {"model", {"protocol"}, {"LibTorch", "CUDA", "ICU"}},
-      {"data", {"protocol", "model/tokenizer.h"}, {"LibTorch", "FFmpeg"}},
+      {"data", {"protocol", "model/tokenizer.h"}, {"LibTorch", "FFmpeg", "RocksDB"}},
       {"scheduler", {"protocol"}, {}},
       {"actors", {"protocol", "cluster"}, {"CAF"}},
       {"actors/control", {"protocol", "cluster", "storage", "scheduler", "actors"}, {"CAF"}},
       {"actors/compute", {"protocol", "cluster", "model", "data", "actors"}, {"CAF", "LibTorch"}},
-      // The command line links no LibTorch, the compute program no RocksDB.
+      // The command line links no LibTorch. The compute program knows RocksDB through data/ only.
       {"apps/cli",
        {"protocol", "cluster", "storage", "scheduler", "actors", "actors/control"},
        {"CAF", "CLI11", "cpp-httplib", "prometheus-cpp"}},

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "protocol/job_spec.h"
+#include "protocol/tasks.h"
 #include "tests/protocol/golden.h"
 
 namespace crabcast {
@@ -72,6 +73,21 @@ void fill(Dice& dice, ModelSpec& model) {
   scope = dice.pick(AdapterScope::language_model);
 }
 
+void fill(Dice& dice, MixtureSpec& mixture, const std::vector<std::string>& tasks) {
+  auto& [policy, temperature, weights, adapt_every_steps, adapt_by, most_epochs] = mixture;
+  policy = dice.pick(MixturePolicy::adaptive);
+  if (policy == MixturePolicy::temperature) temperature = dice.number(1, 1000);
+  if (policy == MixturePolicy::weights)
+    for (const std::string& name : every_weight())
+      if (dice.coin() && (!task_from_name(name) || std::ranges::find(tasks, name) != tasks.end()))
+        weights.emplace_back(name, dice.number(0, 1e6));
+  if (policy == MixturePolicy::adaptive) {
+    adapt_every_steps = dice.whole(16, 1'000'000);
+    adapt_by = dice.number(0, 1);
+  }
+  if (dice.coin()) most_epochs = dice.whole_as<std::uint32_t>(1, 1'000'000);
+}
+
 void fill(Dice& dice, DataSpec& data) {
   auto& [corpus, tasks, mixture] = data;
   auto& [synthetic, avuie] = corpus;
@@ -81,7 +97,7 @@ void fill(Dice& dice, DataSpec& data) {
   else
     avuie = dice.path();
   tasks = dice.tasks();
-  mixture = dice.pick(MixturePolicy::proportional);
+  fill(dice, mixture, tasks);
 }
 
 void fill(Dice& dice, TrainSpec& train, bool may_be_bfloat16) {
@@ -120,6 +136,11 @@ JobSpec random_spec(Dice& dice) {
   fill(dice, model);
   fill(dice, data);
   fill(dice, train, model.adapter.kind != AdapterKind::full);
+  if (data.mixture.policy == MixturePolicy::adaptive) {
+    train.reduction = ReductionKind::ordered;
+    if (train.epochs) train.steps = 1;
+    train.epochs.reset();
+  }
   auto& [workers_min, workers_max, worker, loaders, loader, evaluators, evaluator] = resources;
   workers_max = dice.whole_as<std::uint32_t>(1, train.lanes);
   workers_min = dice.whole_as<std::uint32_t>(1, workers_max);
@@ -139,10 +160,11 @@ JobSpec random_spec(Dice& dice) {
   keep_best = dice.whole_as<std::uint32_t>(0, 100'000);
   keep_by =
       "eval/" + (dice.coin() ? "mean" : evaluate_tasks[dice.whole(0, evaluate_tasks.size() - 1)]);
-  auto& [restarts, hang_after_seconds, non_finite] = failure;
+  auto& [restarts, hang_after_seconds, non_finite, bad_samples] = failure;
   restarts = dice.whole_as<std::uint32_t>(0, 1'000'000);
   hang_after_seconds = dice.number(1, 86400);
   non_finite = dice.pick(NonFinitePolicy::stop);
+  bad_samples = dice.coin() ? 1 : dice.number(0, 1);
   return spec;
 }
 
