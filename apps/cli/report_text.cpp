@@ -175,7 +175,7 @@ std::string checkpoints_text(const json& report) {
   return "\nCheckpoints\n" + format_table({"ID", "TIME", "BYTES", "CHUNKS", "SCORE"}, rows);
 }
 
-std::string percent(const json& share) {
+std::string share_percent(const json& share) {
   return number_text(100 * share.get<double>(), 1) + "%";
 }
 
@@ -185,7 +185,7 @@ std::string shares_text(const json& stages) {
   for (const auto& stage : stages) {
     if (!stage.at("share").is_number()) return "";
     if (!text.empty()) text += ", ";
-    text += stage.at("stage").get<std::string>() + " " + percent(stage.at("share"));
+    text += stage.at("stage").get<std::string>() + " " + share_percent(stage.at("share"));
   }
   return text;
 }
@@ -205,12 +205,13 @@ std::string loader_text(const json& report) {
                      " of processor time a sample";
   if (const auto shares = shares_text(loader.at("stages")); !shares.empty())
     text += " (" + shares + ")";
-  text += "; " + percent(loader.at("cached_share")) + " of them cached";
-  if (loader.at("padding_left_out").is_number())
-    text +=
-        "; no padding is computed (padded batches: " + percent(loader.at("padding_left_out")) + ")";
-  text += ".\nWorkers waited for " + percent(loader.at("waited_share")) + " of their batches";
-  return text + "; " + number_text(loader.at("batches_at_hand").get<double>(), 1) +
+  text += "; " + share_percent(loader.at("cached_share")) + " of them cached";
+  if (const auto& padding = loader.at("padding_left_out"); padding.is_number())
+    text += "; no padding is computed (padded batches: " + share_percent(padding) + ")";
+  text += "\n";
+  if (!loader.at("waited_share").is_number()) return text;
+  return text + "Workers waited for " + share_percent(loader.at("waited_share")) +
+         " of their batches; " + number_text(loader.at("batches_at_hand").get<double>(), 1) +
          " were at hand on average\n";
 }
 
