@@ -68,6 +68,7 @@ class FolderCorpus final : public Corpus {
     fingerprint_ = XXH3_64bits(parts.data(), parts.size() * sizeof(parts[0]));
   }
 
+  [[nodiscard]] const fs::path& folder() const override { return folder_; }
   [[nodiscard]] const std::vector<DatasetSummary>& summary() const override { return summary_; }
   [[nodiscard]] std::uint64_t fingerprint() const override { return fingerprint_; }
 

@@ -50,6 +50,7 @@ class Corpus {
                                               const std::vector<std::string>& tasks,
                                               const std::filesystem::path& cache);
   virtual ~Corpus() = default;
+  [[nodiscard]] virtual const std::filesystem::path& folder() const = 0;
   [[nodiscard]] virtual const std::vector<DatasetSummary>& summary() const = 0;
   // XXH3 over all rows: equal fingerprints, equal samples.
   [[nodiscard]] virtual std::uint64_t fingerprint() const = 0;

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <span>
 #include <utility>
 
@@ -97,15 +96,6 @@ void open_file(OpenFile& file) {
   } else if (descriptor.error().code != Errc::not_found) {
     file.known.problem = descriptor.error();
   }
-}
-
-// Folder and lock are named after the corpus folder, and told from others of that name by a hash of
-// its whole path.
-std::string name_of(const fs::path& corpus) {
-  char hash[17];
-  std::snprintf(hash, sizeof hash, "%016llx",
-                static_cast<unsigned long long>(hash_of(corpus.string())));
-  return corpus.filename().string() + "-" + hash;
 }
 
 // The row table of one file while it is made.
@@ -310,7 +300,7 @@ Result<std::unique_ptr<CorpusIndex>> CorpusIndex::open(const fs::path& corpus,
   const auto whole = fs::canonical(corpus, error);
   if (error) return fail(error_from_errno(error.value(), corpus.string()));
   CRABCAST_TRY(make_folder(cache));
-  const auto place = cache / name_of(whole);
+  const auto place = cache / index_name(whole);
   auto lock = FileLock::acquire(place.string() + ".lock", kWait);
   if (!lock) return fail(lock.error());
   auto index = std::make_unique<RocksCorpusIndex>(whole);

@@ -3,6 +3,11 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/table.h>
 
+#include <cstdio>
+#include <span>
+
+#include "protocol/checksum.h"
+
 namespace crabcast::data {
 namespace {
 
@@ -52,6 +57,14 @@ Error error_of(const rocksdb::Status& status, std::string_view context) {
   else if (contains(text, "Too many open files") || status.IsMemoryLimit())
     code = Errc::resource_exhausted;
   return {code, std::string(context) + ": " + text};
+}
+
+std::string index_name(const std::filesystem::path& corpus) {
+  const std::string path = corpus.string();
+  char hash[17];
+  std::snprintf(hash, sizeof hash, "%016llx",
+                static_cast<unsigned long long>(checksum64(std::as_bytes(std::span(path)))));
+  return corpus.filename().string() + "-" + hash;
 }
 
 Result<std::unique_ptr<rocksdb::DB>> open_db(const std::filesystem::path& folder, DbUse use) {

@@ -22,6 +22,9 @@ enum class DbUse { create, write, read };
 // read takes none, makes no file, and sees what was written when it was opened.
 Result<std::unique_ptr<rocksdb::DB>> open_db(const std::filesystem::path& folder, DbUse use);
 
+// Name of what is kept of a corpus: that of its folder, and a hash of its whole path.
+std::string index_name(const std::filesystem::path& corpus);
+
 inline void append_number(std::string& out, std::uint64_t value, int bytes) {
   for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
     out.push_back(static_cast<char>(value >> shift));

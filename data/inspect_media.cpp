@@ -1,18 +1,14 @@
 #include "data/inspect_media.h"
 
-#include <unistd.h>
-
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
 
+#include "data/media_marks.h"
 #include "data/media_reader.h"
-#include "data/row_scan.h"
-#include "protocol/checksum.h"
 
 namespace crabcast::data {
 namespace {
@@ -26,27 +22,9 @@ struct ClipFacts {
   std::string problem;
 };
 
-Result<std::uint64_t> checksum_of(const std::filesystem::path& path) {
-  const auto descriptor = open_regular(path);
-  if (!descriptor) return fail(descriptor.error());
-  Checksum64 sum;
-  std::vector<std::byte> block(1U << 20);
-  ssize_t got = 0;
-  for (;;) {
-    got = ::read(*descriptor, block.data(), block.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    sum.add({block.data(), static_cast<std::size_t>(got)});
-  }
-  const int number = errno;
-  ::close(*descriptor);
-  if (got < 0) return fail(error_from_errno(number, path.string()));
-  return sum.value();
-}
-
 ClipFacts look_at(const std::filesystem::path& path) {
   ClipFacts facts;
-  const auto checksum = checksum_of(path);
+  const auto checksum = file_checksum(path);
   if (!checksum) {
     facts.problem = checksum.error().message;
     return facts;

@@ -15,6 +15,7 @@
 #include "actors/compute/sampling.h"
 #include "actors/compute/tensor_frames.h"
 #include "data/batch.h"
+#include "data/media_marks.h"
 #include "data/permutation.h"
 #include "model/tokenizer.h"
 
@@ -31,6 +32,7 @@ struct LoaderParts {
   MemberProcess* process = nullptr;
   std::unique_ptr<data::Corpus> corpus;
   model::BaseFrontEnd front_end;
+  std::unique_ptr<data::MediaMarks> marks;
   std::unique_ptr<Sampling> sampling;
   std::map<std::uint32_t, std::uint64_t> train_sizes;  // by data set
 
@@ -54,11 +56,23 @@ std::string stage_of(const Error& error) {
   return "row";
 }
 
+// A clip that was changed since it was first read makes a replay another run: it is named. What
+// keeps a file from being read is told where it is decoded.
+void look_for_changes(const LoaderParts& parts, const data::Sample& sample) {
+  for (const auto& file : {sample.video, sample.image, sample.audio}) {
+    if (file.empty()) continue;
+    const auto state = parts.marks->check(file);
+    if (state == data::MediaState::changed)
+      spdlog::warn("{} was changed since it was first read", file.string());
+  }
+}
+
 Result<data::Processed> try_sample(const LoaderParts& parts, const data::Draw& draw,
                                    std::uint64_t index) {
   const auto wording = data::mix(parts.process->spec.train.seed, draw.epoch);
   auto sample = parts.corpus->sample(draw.dataset, data::Split::train, index, wording);
   if (!sample) return fail(sample.error());
+  look_for_changes(parts, *sample);
   return data::process_sample(*sample, parts.front_end, kSampleDeadline);
 }
 
@@ -276,6 +290,9 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
   auto corpus = open_corpus(process);
   if (!corpus) return fail(corpus.error());
   parts->corpus = std::move(*corpus);
+  auto marks = data::MediaMarks::open(parts->corpus->folder(), process.launch.index_dir());
+  if (!marks) return fail(marks.error());
+  parts->marks = std::move(*marks);
   for (const auto& summary : parts->corpus->summary())
     parts->train_sizes[summary.dataset] = summary.train;
   auto sampling = Sampling::create(process.spec, *parts->corpus);

@@ -26,6 +26,7 @@ class Rows final : public Corpus {
     }
     summary_ = {{row, samples_.size(), 0}};
   }
+  [[nodiscard]] const std::filesystem::path& folder() const override { return folder_; }
   [[nodiscard]] const std::vector<DatasetSummary>& summary() const override { return summary_; }
   [[nodiscard]] std::uint64_t fingerprint() const override { return 1; }
   [[nodiscard]] Result<Sample> sample(DatasetRow /*dataset*/, Split /*split*/, std::uint64_t index,
@@ -36,6 +37,7 @@ class Rows final : public Corpus {
  private:
   std::vector<Sample> samples_;
   std::vector<DatasetSummary> summary_;
+  std::filesystem::path folder_;
 };
 
 std::string best(const Rows& rows, Task task) {

@@ -51,6 +51,25 @@ TEST_F(JobStoreTest, LedgerTakesOnlyTheNextStep) {
   EXPECT_THAT(steps_after(0), ElementsAre(1));
 }
 
+TEST_F(JobStoreTest, QuarantineComesWithItsCommitAndOutlivesARewind) {
+  EXPECT_TRUE(must(store_->quarantine()).empty());
+  auto commit = commit_record(1);
+  for (const std::uint64_t index : {700ULL, 5ULL}) {
+    auto& bad = *commit.add_quarantined();
+    bad.mutable_sample()->set_dataset(7);
+    bad.mutable_sample()->set_index(index);
+    bad.set_stage("decode");
+    bad.set_step(1);
+  }
+  must(store_->append_commit(commit, Sync::yes));
+  must(store_->rewind_ledger(Step(0)));
+  reopen();
+  const auto kept = must(store_->quarantine());
+  ASSERT_EQ(kept.size(), 2U);
+  EXPECT_EQ(kept[0].sample().index(), 5U) << "by data set and index";
+  EXPECT_EQ(kept[1].SerializeAsString(), commit.quarantined(0).SerializeAsString());
+}
+
 TEST_F(JobStoreTest, RewindForgetsTheStepsAfterAndTakesThemAgain) {
   for (std::uint64_t step = 1; step <= 9; ++step)
     must(store_->append_commit(commit_record(step), Sync::no));
