@@ -11,7 +11,7 @@ namespace {
 constexpr double kTurn = 2 * std::numbers::pi;
 
 std::uint8_t level_of_light(double value) {
-  return static_cast<std::uint8_t>(std::clamp(std::lround(value), 0L, 255L));
+  return static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0) + 0.5);
 }
 
 }  // namespace

@@ -90,9 +90,12 @@ Waveform mix(const Sound& sound, const Level& level, double seconds, bool still,
 }
 
 Result<Scene> render_play(const SynthRequest& request) {
-  auto made = play_of(request);
-  if (!made) return fail(std::move(made).error());
-  const Play& play = *made;
+  const auto play = play_of(request);
+  if (!play) return fail(play.error());
+  return render_play(request, *play);
+}
+
+Result<Scene> render_play(const SynthRequest& request, const Play& play) {
   const std::string clip = request.clip();
   Scene scene{.fields = play.fields, .senses = play.senses};
   if (request.table().visual == VisualInput::video) {
