@@ -51,6 +51,7 @@ class Canvas {
   [[nodiscard]] int height() const { return height_; }
   // RGB, row by row, 3 bytes a pixel.
   [[nodiscard]] std::span<const std::uint8_t> pixels() const { return pixels_; }
+  [[nodiscard]] std::span<std::uint8_t> pixels() { return pixels_; }
 
   // A smooth change from one colour at the top to another at the bottom.
   void fill(const Colour& top, const Colour& bottom);

@@ -22,13 +22,15 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr std::string_view kStampName = "crabcast-synth.json";
+constexpr std::string_view kSensesName = "crabcast-senses.jsonl";
 // How often a waiting caller looks at the workers, and reports progress.
 constexpr auto kProgressInterval = std::chrono::milliseconds(100);
 
 std::string stamp_text(const SyntheticCorpus& options) {
-  const ordered_json stamp = {{"format", kSynthVersion},
-                              {"seed", options.seed},
-                              {"samples_per_dataset", options.samples_per_dataset}};
+  ordered_json stamp = {{"format", kSynthVersion},
+                        {"seed", options.seed},
+                        {"samples_per_dataset", options.samples_per_dataset}};
+  if (options.difficulty != Difficulty::easy) stamp["difficulty"] = to_string(options.difficulty);
   return stamp.dump(1) + "\n";
 }
 
@@ -51,12 +53,9 @@ Result<Found> look_at(const fs::path& folder, const SyntheticCorpus& options) {
 class Rendering {
  public:
   Rendering(const SyntheticCorpus& options, fs::path folder)
-      : folder_(std::move(folder)), test_rows_(synthetic_test_rows(options)) {
-    for (DatasetRow row = 0; row < datasets().size(); ++row) {
-      add(row, Split::train, options.samples_per_dataset, options.seed);
-      add(row, Split::test, test_rows_, options.seed);
-    }
+      : folder_(std::move(folder)), requests_(synthetic_requests(options)) {
     rows_.resize(requests_.size());
+    senses_.resize(requests_.size());
   }
 
   Status run(int threads, const std::function<void(SynthProgress)>& progress) {
@@ -74,15 +73,11 @@ class Rendering {
     wait_for_workers(progress);
     workers.clear();
     if (failure_) return fail(*failure_);
-    return write_rows();
+    CRABCAST_TRY(write_rows());
+    return write_senses();
   }
 
  private:
-  void add(DatasetRow row, Split split, std::uint64_t count, std::uint64_t seed) {
-    for (std::uint64_t index = 0; index < count; ++index)
-      requests_.push_back({.dataset = row, .split = split, .index = index, .seed = seed});
-  }
-
   void work() {
     for (;;) {
       const std::size_t at = next_.fetch_add(1);
@@ -117,6 +112,7 @@ class Rendering {
       CRABCAST_TRY(write_file(path, file.bytes));
     }
     rows_[at] = sample->row.dump();
+    senses_[at] = sample->senses;
     return {};
   }
 
@@ -152,10 +148,24 @@ class Rendering {
     return {};
   }
 
+  // What the answer of each row needs; nothing where scenes do not say.
+  Status write_senses() {
+    std::string text;
+    for (std::size_t at = 0; at < requests_.size(); ++at) {
+      if (!senses_[at]) continue;
+      const ordered_json line = {{"dataset", requests_[at].table().id},
+                                 {"clip", requests_[at].clip()},
+                                 {"needs", to_string(*senses_[at])}};
+      text += line.dump() + "\n";
+    }
+    return text.empty() ? Status() : write_file(folder_ / kSensesName, text);
+  }
+
   fs::path folder_;
-  std::uint64_t test_rows_;
   std::vector<SynthRequest> requests_;
-  std::vector<std::string> rows_;  // each entry written by the thread that rendered it
+  // Each entry is written by the thread that rendered it.
+  std::vector<std::string> rows_;
+  std::vector<std::optional<Senses>> senses_;
   std::atomic<std::size_t> next_{0};
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
@@ -176,8 +186,11 @@ std::uint64_t synthetic_test_rows(const SyntheticCorpus& options) {
 }
 
 std::string synthetic_name(const SyntheticCorpus& options) {
-  return "synth-v" + std::to_string(kSynthVersion) + "-" + std::to_string(options.seed) + "-" +
-         std::to_string(options.samples_per_dataset);
+  const std::string difficulty = options.difficulty == Difficulty::easy
+                                     ? std::string()
+                                     : std::string(to_string(options.difficulty)) + "-";
+  return "synth-v" + std::to_string(kSynthVersion) + "-" + difficulty +
+         std::to_string(options.seed) + "-" + std::to_string(options.samples_per_dataset);
 }
 
 Status synthesize(const SyntheticCorpus& options, const fs::path& folder, int threads,

@@ -6,8 +6,9 @@
 // stream stand at the end of train.json, where the reader keeps the last rows for evaluation
 // (held_out_rows).
 //
-// Each sample is a function of (seed, data set, split, index): the same options give the same bytes
-// of every JSON file on every machine, and the same media bytes with the same FFmpeg libraries.
+// Each sample is a function of (difficulty, seed, data set, split, index): the same options give
+// the same bytes of every JSON file on every machine, and the same media bytes with the same FFmpeg
+// libraries.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,7 @@ struct SynthProgress {
 
 // Test rows of each data set.
 std::uint64_t synthetic_test_rows(const SyntheticCorpus& options);
-// "synth-v1-SEED-N"
+// "synth-v1-SEED-N" of an easy one, else "synth-v1-DIFFICULTY-SEED-N"
 std::string synthetic_name(const SyntheticCorpus& options);
 
 // Renders the corpus into `folder` with `threads` threads. Written to FOLDER.partial and renamed

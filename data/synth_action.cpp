@@ -1,57 +1,67 @@
 // ks and ucf: how a thing moves, with a sound that follows the motion, is the action.
+#include "data/synth_action.h"
 
 #include <array>
-
-#include "data/scene_motion.h"
-#include "data/synth_sample.h"
 
 namespace crabcast::data {
 namespace {
 
-struct ActionInfo {
-  std::string_view name, camel, evidence;
-};
-constexpr std::array<ActionInfo, kActionCount> kActions = {
-    ActionInfo{"bouncing", "Bouncing", "up and down, thumps"},
-    ActionInfo{"spinning", "Spinning", "it turns, whirrs"},
-    ActionInfo{"sliding", "Sliding", "left and right, pitch glides"},
-    ActionInfo{"growing", "Growing", "it swells, gets louder"},
-    ActionInfo{"shaking", "Shaking", "it trembles, rattles"},
-    ActionInfo{"blinking", "Blinking", "it comes and goes, beeps"},
-    ActionInfo{"circling", "Circling", "it goes round, warbles"},
-    ActionInfo{"falling", "Falling", "it drops, pitch falls"},
+constexpr std::array<ActionWords, kActionCount> kActions = {
+    ActionWords{"bouncing", "Bouncing", "up and down, thumps"},
+    ActionWords{"spinning", "Spinning", "it turns, whirrs"},
+    ActionWords{"sliding", "Sliding", "left and right, pitch glides"},
+    ActionWords{"growing", "Growing", "it swells, gets louder"},
+    ActionWords{"shaking", "Shaking", "it trembles, rattles"},
+    ActionWords{"blinking", "Blinking", "it comes and goes, beeps"},
+    ActionWords{"circling", "Circling", "it goes round, warbles"},
+    ActionWords{"falling", "Falling", "it drops, pitch falls"},
 };
 
 }  // namespace
 
-Result<Scene> render_action(const SynthRequest& request, Rng& rng) {
-  const bool ucf = request.table().id == "ucf";
-  const int turn = request.turn(kActionCount);
-  const ActionInfo& action = kActions[static_cast<std::size_t>(turn)];
-  const Motion motion = make_motion(static_cast<Action>(turn), rng);
+const ActionWords& action_words(Action action) {
+  return kActions[static_cast<std::size_t>(action)];
+}
 
-  VideoFormat format;
+ActionFiles action_files(const SynthRequest& request, Action action) {
+  ActionFiles files;
   std::string stem = request.clip();
-  if (ucf) {
-    format.container = "avi";
-    format.encoders = {"mpeg4"};
-    stem = std::string(action.camel) + "/v_" + std::string(action.camel) + "_" + stem;
+  if (request.table().id == "ucf") {
+    files.format.container = "avi";
+    files.format.encoders = {"mpeg4"};
+    const std::string camel(action_words(action).camel);
+    stem = camel + "/v_" + camel + "_" + stem;
   }
-  const std::string video = stem + "." + format.container, audio = stem + ".wav";
+  files.video = stem + "." + files.format.container;
+  files.audio = stem + ".wav";
+  return files;
+}
 
+nlohmann::json action_fields(const SynthRequest& request, Action action,
+                             std::string_view evidence) {
+  const bool ucf = request.table().id == "ucf";
+  const ActionWords& words = action_words(action);
+  const ActionFiles files = action_files(request, action);
+  nlohmann::json fields = {
+      {"video_path", files.video}, {"audio_path", files.audio}, {"action", words.name}};
+  fields[ucf ? "new_label" : "label"] = make_target(evidence, words.name);
+  if (ucf) fields["label"] = words.camel;
+  return fields;
+}
+
+Result<Scene> render_action(const SynthRequest& request, Rng& rng) {
+  const auto action = static_cast<Action>(request.turn(kActionCount));
+  const Motion motion = make_motion(action, rng);
+  const ActionFiles files = action_files(request, action);
   Scene scene;
-  const Canvas behind = background(format.width, format.height, rng);
-  CRABCAST_TRY(add_video(scene, "video/" + video, format, kMotionSeconds, behind,
+  const Canvas behind = background(files.format.width, files.format.height, rng);
+  CRABCAST_TRY(add_video(scene, "video/" + files.video, files.format, kMotionSeconds, behind,
                          [&](Canvas& canvas, double t) {
                            if (motion.visible(t)) canvas.draw(motion.at(t));
                          }));
   Waveform wave = sound_of(motion, rng);
-  CRABCAST_TRY(add_audio(scene, "audio/" + audio, wave));
-
-  const std::string target = make_target(action.evidence, action.name);
-  scene.fields = {{"video_path", video}, {"audio_path", audio}, {"action", action.name}};
-  scene.fields[ucf ? "new_label" : "label"] = target;
-  if (ucf) scene.fields["label"] = action.camel;
+  CRABCAST_TRY(add_audio(scene, "audio/" + files.audio, wave));
+  scene.fields = action_fields(request, action, action_words(action).evidence);
   return scene;
 }
 

@@ -1,15 +1,11 @@
 // meld, mer24, cremad, mafw, dfew: a face and the melody of a voice show one expression.
+#include "data/synth_emotion.h"
 
 #include <algorithm>
-#include <array>
-
-#include "data/scene_face.h"
-#include "data/synth_sample.h"
 
 namespace crabcast::data {
 namespace {
 
-// What each data set calls the expressions, in the order of expression(); empty: it does not have it.
 struct Names {
   std::string_view dataset;
   std::array<std::string_view, kExpressionCount> words;
@@ -24,32 +20,49 @@ constexpr std::array<Names, 5> kNames = {
 
 }  // namespace
 
-Result<Scene> render_emotion(const SynthRequest& request, Rng& rng) {
-  const std::string_view id = request.table().id;
-  const auto names = std::ranges::find(kNames, id, &Names::dataset);
+const std::array<std::string_view, kExpressionCount>& emotion_words(std::string_view dataset) {
+  return std::ranges::find(kNames, dataset, &Names::dataset)->words;
+}
+
+std::size_t emotion_of_turn(const SynthRequest& request) {
+  const auto& words = emotion_words(request.table().id);
   std::vector<std::size_t> known;
   for (std::size_t i = 0; i < kExpressionCount; ++i)
-    if (!names->words[i].empty()) known.push_back(i);
-  const std::size_t chosen = known[static_cast<std::size_t>(request.turn(int(known.size())))];
-  const Expression& face = expression(chosen);
-  const std::string_view word = names->words[chosen];
+    if (!words[i].empty()) known.push_back(i);
+  return known[static_cast<std::size_t>(request.turn(int(known.size())))];
+}
 
-  const bool meld = id == "meld";
+ClipPaths emotion_paths(const SynthRequest& request) {
+  const bool meld = request.table().id == "meld";
   std::string stem = request.clip();
   if (meld) stem = std::string(request.split == Split::train ? "train/" : "test/") + stem;
-  const std::string video = stem + ".mp4", audio = stem + (meld ? ".mp3" : ".wav");
+  return {stem + ".mp4", stem + (meld ? ".mp3" : ".wav")};
+}
 
+nlohmann::json emotion_fields(const SynthRequest& request, std::string_view word,
+                              std::string_view evidence) {
+  const ClipPaths paths = emotion_paths(request);
+  return {{"video_path", paths.video},
+          {"audio_path", paths.audio},
+          {"label", make_target(evidence, word)},
+          {"Emotion", word},
+          {"discrete", word},
+          {"emotion", word}};
+}
+
+Result<Scene> render_emotion(const SynthRequest& request, Rng& rng) {
+  const std::size_t chosen = emotion_of_turn(request);
+  const Expression& face = expression(chosen);
+  const ClipPaths paths = emotion_paths(request);
   Scene scene;
   const VideoFormat format;
   const Person person = make_person(rng);
   const Canvas behind = background(format.width, format.height, rng);
-  CRABCAST_TRY(add_video(scene, "video/" + video, format, kFaceSeconds, behind,
+  CRABCAST_TRY(add_video(scene, "video/" + paths.video, format, kFaceSeconds, behind,
                          [&](Canvas& canvas, double t) { paint_face(canvas, face, person, t); }));
   Waveform wave = speak(face, person, rng);
-  CRABCAST_TRY(add_audio(scene, "audio/" + audio, wave));
-  scene.fields = {
-      {"video_path", video}, {"audio_path", audio}, {"label", make_target(face.evidence, word)},
-      {"Emotion", word},     {"discrete", word},    {"emotion", word}};
+  CRABCAST_TRY(add_audio(scene, "audio/" + paths.audio, wave));
+  scene.fields = emotion_fields(request, emotion_words(request.table().id)[chosen], face.evidence);
   return scene;
 }
 

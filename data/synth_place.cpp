@@ -2,46 +2,18 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 
-#include "data/synth_sample.h"
+#include "data/synth_picture.h"
 
 namespace crabcast::data {
 namespace {
 
-constexpr int kSide = 224;
 constexpr double kLoud = 1.0, kSoft = 0.25;
 
-struct Found {
-  std::vector<std::uint8_t> mask = {};
-  Box box = {};
-  std::string answer = {};  // "bell [..] [..] [..] [..]"
-};
-
-Result<Found> find_thing(const Thing& thing) {
-  Found found{.mask = mask_of(thing.sprite(), kSide, kSide)};
-  const auto box = box_of(found.mask, kSide);
-  if (!box) return fail(Errc::internal, "a thing is not in its picture");
-  found.box = *box;
-  found.answer = thing.name() + " " + format_box(*box) + " " + points_text(found.mask, kSide, *box);
-  return found;
-}
-
-Status add_picture(Scene& scene, const std::string& path, const std::vector<Thing>& things,
-                   Rng& rng) {
-  Canvas canvas = background(kSide, kSide, rng);
+Canvas still_life(const std::vector<Thing>& things, Rng& rng) {
+  Canvas canvas = background(kStillSide, kStillSide, rng);
   for (const Thing& thing : things) canvas.draw(thing.sprite());
-  auto bytes = encode_jpeg(canvas);
-  if (!bytes) return fail(bytes.error().within(path));
-  scene.files.push_back({path, std::move(*bytes)});
-  return {};
-}
-
-Status add_mask(Scene& scene, const std::string& path, const std::vector<std::uint8_t>& mask) {
-  auto bytes = encode_png(mask, kSide, kSide);
-  if (!bytes) return fail(bytes.error().within(path));
-  scene.files.push_back({path, std::move(*bytes)});
-  return {};
+  return canvas;
 }
 
 // ms3: the sounding thing changes at whole seconds; each second has one.
@@ -68,15 +40,12 @@ Result<Scene> render_place(const SynthRequest& request, Rng& rng) {
   const bool first_frame = id == "s4" && request.train_row();
   const int frame = first_frame ? 0 : rng.range(0, seconds - 1);
 
-  const std::string clip = request.clip() + "_0_5000";
-  const std::string folder = std::string(id == "ms3" ? "AVS/v1m/" : "AVS/v1s/") + clip;
-  const std::string picture = folder + "/frames/" + std::to_string(frame) + ".jpg";
+  const StillPaths paths = still_paths(request, frame);
   Scene scene;
   auto found = find_thing(target);
   if (!found) return fail(std::move(found).error());
-  CRABCAST_TRY(add_picture(scene, picture, things, rng));
-  CRABCAST_TRY(
-      add_mask(scene, folder + "/labels_semantic/" + std::to_string(frame) + ".png", found->mask));
+  CRABCAST_TRY(add_still(scene, paths.picture, still_life(things, rng)));
+  CRABCAST_TRY(add_mask(scene, paths.mask, found->mask));
 
   std::vector<std::size_t> sounding(static_cast<std::size_t>(seconds), 0);
   if (id == "ms3") sounding = change_sounds(things.size(), 0, seconds, frame, rng);
@@ -90,16 +59,16 @@ Result<Scene> render_place(const SynthRequest& request, Rng& rng) {
       s = end;
     }
   }
-  CRABCAST_TRY(add_audio(scene, folder + "/audio.wav", wave));
+  CRABCAST_TRY(add_audio(scene, paths.sound, wave));
 
   const std::string reasoning = "I hear a " + target.name();
   const Box& box = found->box;
   const std::string answer = id == "arig" ? target.name() + " " + format_box(box) : found->answer;
-  scene.fields = {{"image_path", picture},
-                  {"visual_path", picture},
-                  {"audio_path", folder + "/audio.wav"},
-                  {"vid", clip},
-                  {"uid", clip + "_" + std::to_string(frame)},
+  scene.fields = {{"image_path", paths.picture},
+                  {"visual_path", paths.picture},
+                  {"audio_path", paths.sound},
+                  {"vid", paths.clip},
+                  {"uid", paths.uid},
                   {"a_obj", target.name()},
                   {"frame_idx", frame},
                   {"top_left", {int(box.x1), int(box.y1)}},
@@ -148,11 +117,6 @@ Reference describe(int description, const Thing& target) {
   }
 }
 
-// Kinds that are kept for the split test_u.
-bool is_unseen(Kind kind) {
-  return kind == Kind::siren || kind == Kind::bird;
-}
-
 // Something that is not there: what is silent is asked for as if it sounded, by colour or by kind.
 Reference describe_absent(const Thing& silent, Rng& rng) {
   const std::string colour_text = std::string(silent.colour.name) + " one";
@@ -188,30 +152,23 @@ Result<Scene> render_reference(const SynthRequest& request, Rng& rng) {
       absent ? describe_absent(things[target], rng) : describe(wanted, things[target]);
 
   const int frame = rng.range(0, seconds - 1);
-  const std::string clip = request.clip() + "_0_10000", fid = std::to_string(target);
-  const std::string folder = "REFAVS/media/" + clip;
-  const std::string picture = folder + "/frames/" + std::to_string(frame) + ".jpg";
-  std::array<char, 16> mask_name{};
-  std::snprintf(mask_name.data(), mask_name.size(), "%05d.png", frame);
-
+  const StillPaths paths = still_paths(request, frame, target);
   Scene scene;
   auto found = find_thing(things[target]);
   if (!found) return fail(std::move(found).error());
-  CRABCAST_TRY(add_picture(scene, picture, things, rng));
-  if (!absent)
-    CRABCAST_TRY(
-        add_mask(scene, folder + "/gt_mask/fid_" + fid + "/" + mask_name.data(), found->mask));
+  CRABCAST_TRY(add_still(scene, paths.picture, still_life(things, rng)));
+  if (!absent) CRABCAST_TRY(add_mask(scene, paths.mask, found->mask));
   Waveform wave(seconds, rng);
   wave.add_loop(timbre(things[kLoudThing].kind, rng), kLoud, 0, seconds);
   wave.add_loop(timbre(things[kSoftThing].kind, rng), kSoft, 0, seconds);
-  CRABCAST_TRY(add_audio(scene, folder + "/audio.wav", wave));
+  CRABCAST_TRY(add_audio(scene, paths.sound, wave));
 
-  scene.fields = {{"image_path", picture},
-                  {"visual_path", picture},
-                  {"audio_path", folder + "/audio.wav"},
-                  {"vid", clip},
+  scene.fields = {{"image_path", paths.picture},
+                  {"visual_path", paths.picture},
+                  {"audio_path", paths.sound},
+                  {"vid", paths.clip},
                   {"fid", target},
-                  {"uid", clip + "_" + std::to_string(frame) + "_" + fid},
+                  {"uid", paths.uid},
                   {"idx", frame},
                   {"frame_idx", frame},
                   {"description", reference.description},

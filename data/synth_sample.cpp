@@ -7,6 +7,8 @@
 #include <numbers>
 #include <utility>
 
+#include "data/synth.h"
+
 namespace crabcast::data {
 
 std::string SynthRequest::clip() const {
@@ -21,32 +23,92 @@ int SynthRequest::turn(int count) const {
   return static_cast<int>((index + offset.next() % 1024) % static_cast<std::uint64_t>(count));
 }
 
-Result<SynthSample> render_sample(const SynthRequest& request) {
+std::vector<SynthRequest> synthetic_requests(const SyntheticCorpus& options) {
+  std::vector<SynthRequest> requests;
+  for (DatasetRow row = 0; row < datasets().size(); ++row)
+    for (const Split split : {Split::train, Split::test}) {
+      const std::uint64_t count =
+          split == Split::train ? options.samples_per_dataset : synthetic_test_rows(options);
+      for (std::uint64_t index = 0; index < count; ++index)
+        requests.push_back({.dataset = row,
+                            .split = split,
+                            .index = index,
+                            .seed = options.seed,
+                            .difficulty = options.difficulty});
+    }
+  return requests;
+}
+
+Rng SynthRequest::stream(Part part) const {
+  return Rng{seed,
+             dataset,
+             static_cast<std::uint64_t>(split),
+             index,
+             static_cast<std::uint64_t>(difficulty),
+             static_cast<std::uint64_t>(part)};
+}
+
+namespace {
+
+Result<Scene> render_easy(const SynthRequest& request) {
   const Dataset& table = request.table();
   Rng rng{request.seed, request.dataset, static_cast<std::uint64_t>(request.split), request.index};
-  Result<Scene> scene = [&]() -> Result<Scene> {
-    switch (table.task) {
-      case Task::action_recognition:
-        return render_action(request, rng);
-      case Task::emotion_recognition:
-        return render_emotion(request, rng);
-      case Task::av_question_answering:
-        return render_question(request, rng);
-      case Task::temporal_localization:
-        return render_time(request, rng);
-      case Task::spatial_localization:
-        return render_place(request, rng);
-      case Task::segmentation:
-        return table.id == "ref_avs" ? render_reference(request, rng) : render_place(request, rng);
-      case Task::captioning:
-        return render_caption(request, rng);
-    }
-    return fail(Errc::internal, "a data set without a task");
-  }();
+  switch (table.task) {
+    case Task::action_recognition:
+      return render_action(request, rng);
+    case Task::emotion_recognition:
+      return render_emotion(request, rng);
+    case Task::av_question_answering:
+      return render_question(request, rng);
+    case Task::temporal_localization:
+      return render_time(request, rng);
+    case Task::spatial_localization:
+      return render_place(request, rng);
+    case Task::segmentation:
+      return table.id == "ref_avs" ? render_reference(request, rng) : render_place(request, rng);
+    case Task::captioning:
+      return render_caption(request, rng);
+  }
+  return fail(Errc::internal, "a data set without a task");
+}
+
+Result<Scene> render_staged(const SynthRequest& request) {
+  switch (request.table().task) {
+    case Task::action_recognition:
+      return render_action_cues(request);
+    case Task::emotion_recognition:
+      return render_emotion_cues(request);
+    default:
+      return render_play(request);
+  }
+}
+
+// What kind of question it is, where a data set has several.
+std::string type_of(const nlohmann::json& fields) {
+  if (fields.contains("type")) {
+    const auto words = nlohmann::json::parse(fields.at("type").get<std::string>());
+    return words.at(0).get<std::string>() + " " + words.at(1).get<std::string>();
+  }
+  for (const char* name : {"question_type", "split"})
+    if (fields.contains(name)) return fields.at(name);
+  return "";
+}
+
+}  // namespace
+
+Result<SynthSample> render_sample(const SynthRequest& request) {
+  const Dataset& table = request.table();
+  Result<Scene> scene =
+      request.difficulty == Difficulty::easy ? render_easy(request) : render_staged(request);
   const std::string where = std::string(table.id) + " " + request.clip();
   if (!scene) return fail(scene.error().within(where));
 
-  SynthSample sample{.row = nlohmann::ordered_json::object(), .files = std::move(scene->files)};
+  SynthSample sample{
+      .row = nlohmann::ordered_json::object(),
+      .files = std::move(scene->files),
+      .answer = final_answer(scene->fields.at(std::string(table.target_field)).get<std::string>()),
+      .type = type_of(scene->fields),
+      .senses = scene->senses};
   std::string_view names = request.train_row() ? table.train_fields : table.test_fields;
   while (!names.empty()) {
     const std::string name(names.substr(0, names.find(' ')));
@@ -159,8 +221,9 @@ Status add_audio(Scene& scene, const std::string& path, Waveform& sound) {
 }
 
 std::string_view number_word(int number) {
-  constexpr std::array<std::string_view, 5> kWords = {"zero", "one", "two", "three", "four"};
-  return kWords[static_cast<std::size_t>(std::clamp(number, 0, 4))];
+  constexpr std::array<std::string_view, 7> kWords = {"zero", "one",  "two", "three",
+                                                      "four", "five", "six"};
+  return kWords[static_cast<std::size_t>(std::clamp(number, 0, 6))];
 }
 
 }  // namespace crabcast::data

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,8 +18,10 @@
 #include "data/media_encode.h"
 #include "data/scene.h"
 #include "data/scene_sound.h"
+#include "data/senses.h"
 #include "data/synth_random.h"
 #include "protocol/error.h"
+#include "protocol/job_spec.h"
 
 namespace crabcast::data {
 
@@ -27,6 +30,8 @@ struct SynthRequest {
   Split split = Split::train;  // which random stream; unav, mer24 and avcap put both in train.json
   std::uint64_t index = 0;
   std::uint64_t seed = 1;
+  Difficulty difficulty = Difficulty::easy;
+  bool media = true;  // false: the row only. Easy scenes are rendered all the same
 
   [[nodiscard]] const Dataset& table() const { return datasets()[dataset]; }
   [[nodiscard]] bool train_row() const { return split == Split::train || !table().has_test; }
@@ -34,7 +39,14 @@ struct SynthRequest {
   [[nodiscard]] std::string clip() const;
   // One of 0..count-1, in turn from row to row, so that even a small corpus holds every class.
   [[nodiscard]] int turn(int count) const;
+  // What is described, filmed and mixed in a scene that is not easy: each by random numbers of its
+  // own, so that a picture does not depend on its sound.
+  enum class Part { play, picture, sound };
+  [[nodiscard]] Rng stream(Part part) const;
 };
+
+// Those of a corpus: set by set, train before test.
+std::vector<SynthRequest> synthetic_requests(const SyntheticCorpus& options);
 
 struct MediaFile {
   std::string path;  // relative to the data set's folder
@@ -44,6 +56,9 @@ struct MediaFile {
 struct SynthSample {
   nlohmann::ordered_json row = {};  // exactly the fields of the table, in its order
   std::vector<MediaFile> files = {};
+  std::string answer = {};            // FINAL, also of a test row
+  std::string type = {};              // of a question: "Audio Counting", "Where"; of ref_avs: split
+  std::optional<Senses> senses = {};  // that the answer needs; easy scenes do not say
 };
 
 Result<SynthSample> render_sample(const SynthRequest& request);
@@ -51,8 +66,9 @@ Result<SynthSample> render_sample(const SynthRequest& request);
 // The parts below are shared by the renderers of the tasks (synth_action.cpp and so on). Each
 // gives the values of all fields, those of train and of test rows; render_sample picks.
 struct Scene {
-  nlohmann::json fields;
-  std::vector<MediaFile> files;
+  nlohmann::json fields = {};
+  std::vector<MediaFile> files = {};
+  std::optional<Senses> senses = {};
 };
 Result<Scene> render_action(const SynthRequest& request, Rng& rng);
 Result<Scene> render_emotion(const SynthRequest& request, Rng& rng);
@@ -61,6 +77,10 @@ Result<Scene> render_time(const SynthRequest& request, Rng& rng);
 Result<Scene> render_place(const SynthRequest& request, Rng& rng);      // arig, s4, ms3
 Result<Scene> render_reference(const SynthRequest& request, Rng& rng);  // ref_avs
 Result<Scene> render_caption(const SynthRequest& request, Rng& rng);
+// Those of corpora that are not easy (stage.h, cues.h).
+Result<Scene> render_play(const SynthRequest& request);
+Result<Scene> render_action_cues(const SynthRequest& request);
+Result<Scene> render_emotion_cues(const SynthRequest& request);
 
 // A thing in a scene.
 struct Thing {
@@ -93,7 +113,7 @@ Status add_video(Scene& scene, const std::string& path, const VideoFormat& forma
 // "wav" or "mp3", by the path's ending.
 Status add_audio(Scene& scene, const std::string& path, Waveform& sound);
 
-// "zero", "one", .. "four"
+// "zero", "one", .. "six"
 std::string_view number_word(int number);
 
 }  // namespace crabcast::data

@@ -19,6 +19,7 @@ namespace crabcast {
 enum class Priority { low, normal, high, critical };
 enum class AdapterKind { ilora, lora, crab_v1, full };
 enum class AdapterScope { all, language_model };
+enum class Difficulty { easy, normal, hard };
 enum class MixturePolicy { task_balanced, proportional, temperature, weights, adaptive };
 enum class ReductionKind { ordered, ring };
 enum class Precision { float32, bfloat16 };
@@ -30,6 +31,7 @@ enum class NonFinitePolicy { skip, stop };
 std::string_view to_string(Priority value);
 std::string_view to_string(AdapterKind value);
 std::string_view to_string(AdapterScope value);
+std::string_view to_string(Difficulty value);
 std::string_view to_string(MixturePolicy value);
 std::string_view to_string(ReductionKind value);
 std::string_view to_string(Precision value);
@@ -73,6 +75,7 @@ struct SyntheticCorpus {
   std::uint64_t seed = 7;
   // Train samples; the test split has a quarter, at least 4.
   std::uint32_t samples_per_dataset = 64;
+  Difficulty difficulty = Difficulty::easy;  // docs/corpus.md
   friend bool operator==(const SyntheticCorpus&, const SyntheticCorpus&) = default;
 };
 

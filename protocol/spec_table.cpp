@@ -14,6 +14,7 @@ namespace {
 constexpr std::array kPriorities = {"low", "normal", "high", "critical"};
 constexpr std::array kAdapterKinds = {"ilora", "lora", "crab_v1", "full"};
 constexpr std::array kAdapterScopes = {"all", "language_model"};
+constexpr std::array kDifficulties = {"easy", "normal", "hard"};
 constexpr std::array kMixturePolicies = {"task_balanced", "proportional", "temperature", "weights",
                                          "adaptive"};
 constexpr std::array kReductions = {"ordered", "ring"};
@@ -127,10 +128,12 @@ SpecField choice(std::string path, Find find, const Names& names, std::string de
   field.choices.assign(names.begin(), names.end());
   field.set = [find, known = field.choices](JobSpec& spec, const SpecValue& value) {
     const auto at = std::find(known.begin(), known.end(), std::get<std::string>(value));
-    *find(spec) = static_cast<Enum>(at - known.begin());
+    if (Enum* member = find(spec)) *member = static_cast<Enum>(at - known.begin());
   };
   field.get = [find, known = field.choices](const JobSpec& spec) -> std::optional<SpecValue> {
-    return known.at(static_cast<std::size_t>(*find(spec)));
+    const Enum* member = find(spec);
+    if (member == nullptr) return std::nullopt;
+    return known.at(static_cast<std::size_t>(*member));
   };
   return field;
 }
@@ -322,6 +325,10 @@ void add_data(Rows& rows) {
                        IN_SYNTHETIC(samples_per_dataset), 1, 1'000'000,
                        "Training samples of each of the seventeen data sets; the test split has a "
                        "quarter of that, at least 4."));
+  rows.push_back(choice("data.corpus.synthetic.difficulty", IN_SYNTHETIC(difficulty), kDifficulties,
+                        "easy: plain scenes, where one sense is often enough. normal: distractors, "
+                        "several sounds at once, overlapping events, and answers that need picture "
+                        "and sound. hard: more of these."));
   rows.push_back(
       with_examples(with_note(text("data.corpus.avuie", AT(data.corpus.avuie), kPath, kPathWords,
                                    "Folder in AV-UIE v2 layout; the same path on every node."),
@@ -474,6 +481,9 @@ std::string_view to_string(AdapterKind value) {
 }
 std::string_view to_string(AdapterScope value) {
   return kAdapterScopes.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(Difficulty value) {
+  return kDifficulties.at(static_cast<std::size_t>(value));
 }
 std::string_view to_string(MixturePolicy value) {
   return kMixturePolicies.at(static_cast<std::size_t>(value));

@@ -5,12 +5,14 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <thread>
 
 #include "apps/compute/verb_output.h"
 #include "data/inspect.h"
 #include "data/synth.h"
+#include "data/synth_stats.h"
 
 namespace crabcast::apps {
 namespace {
@@ -21,10 +23,18 @@ struct SynthOptions {
   std::string out;
   SyntheticCorpus corpus;
   int threads = kThreads;
-  bool quiet = false;
+  bool quiet = false, stats = false, json = false;
 };
 
+Exit print_figures(const SynthOptions& options) {
+  const auto figures = data::synthetic_figures(options.corpus, options.threads);
+  if (!figures) return complain(figures.error(), options.json);
+  std::cout << (options.json ? data::figures_json(*figures) + "\n" : data::figures_text(*figures));
+  return Exit::ok;
+}
+
 Exit synth(const SynthOptions& options) {
+  if (options.stats) return print_figures(options);
   const bool live = ::isatty(STDERR_FILENO) == 1 && !options.quiet;
   const auto progress = [&](const data::SynthProgress& done) {
     if (!live) return;
@@ -69,7 +79,7 @@ void add_data_verbs(CLI::App& app, int& code) {
       "synth",
       "Render a synthetic corpus in AV-UIE v2 layout\n"
       "Example: crabcast data synth --out /tmp/corpus --seed 7 --samples-per-dataset 64");
-  synth_verb->add_option("--out", synth_options->out, "Folder to make")->required();
+  auto* out = synth_verb->add_option("--out", synth_options->out, "Folder to make");
   synth_verb->add_option("--seed", synth_options->corpus.seed, "Same seed, same corpus")
       ->capture_default_str();
   synth_verb
@@ -77,11 +87,26 @@ void add_data_verbs(CLI::App& app, int& code) {
                    "Train samples of each of the seventeen data sets")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
+  static const std::map<std::string, Difficulty> kDifficulties = {
+      {"easy", Difficulty::easy}, {"normal", Difficulty::normal}, {"hard", Difficulty::hard}};
+  synth_verb
+      ->add_option("--difficulty", synth_options->corpus.difficulty,
+                   "easy, normal or hard (docs/corpus.md)")
+      ->transform(CLI::CheckedTransformer(kDifficulties))
+      ->option_text("NAME [easy]");
   synth_verb->add_option("--threads", synth_options->threads, "Rendering threads")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   synth_verb->add_flag("--quiet", synth_options->quiet, "Print errors only");
-  synth_verb->callback([synth_options, &code] { code = static_cast<int>(synth(*synth_options)); });
+  auto* stats = synth_verb->add_flag(
+      "--stats", synth_options->stats,
+      "Print how answers are spread and which senses they need; nothing is written");
+  stats->excludes(out);
+  synth_verb->add_flag("--json", synth_options->json, "Print JSON")->needs(stats);
+  synth_verb->callback([synth_options, out, stats, &code] {
+    if (out->empty() && stats->empty()) throw CLI::RequiredError("--out or --stats");
+    code = static_cast<int>(synth(*synth_options));
+  });
 
   auto inspect_options = std::make_shared<InspectVerb>();
   auto* inspect_verb = data->add_subcommand(

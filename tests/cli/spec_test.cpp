@@ -40,8 +40,9 @@ TEST_F(SpecTest, JsonIsTheSpecWithItsTypes) {
   EXPECT_FALSE(value.at("train").contains("epochs"));
   EXPECT_EQ(value.at("train").at("optimizer").at("lr"), 1e-4);
   EXPECT_EQ(value.at("data").at("tasks"), "all");
-  EXPECT_EQ(value.at("data").at("corpus"),
-            (json{{"synthetic", {{"seed", 7}, {"samples_per_dataset", 64}}}}));
+  EXPECT_EQ(
+      value.at("data").at("corpus"),
+      (json{{"synthetic", {{"seed", 7}, {"samples_per_dataset", 64}, {"difficulty", "easy"}}}}));
   EXPECT_EQ(value.at("resources").at("worker").at("memory"), "2GiB");
   EXPECT_EQ(value.at("checkpoint").at("every"), "50 steps");
   // JSON is YAML: it is accepted as a spec.

@@ -351,7 +351,7 @@ TEST(JobSpecMistakes, AllAreReportedAtOnceInTheOrderOfTheFile) {
       "my job.yaml:2:37: model.adapter.rank: 0 is too small (expected a whole number from 1 "
       "to 4096)\n"
       "my job.yaml:3:29: data.corpus.synthetic.seeed: unknown field; did you mean seed? "
-      "(expected one of seed, samples_per_dataset)\n"
+      "(expected one of seed, samples_per_dataset, difficulty)\n"
       "my job.yaml:5:10: train.steps: \"soon\" is not a whole number (expected a whole number "
       "from 1 to 1000000000)\n"
       "my job.yaml:6:14: train.precision: \"float16\" is not known; did you mean bfloat16? "

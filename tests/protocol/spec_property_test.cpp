@@ -93,7 +93,8 @@ void fill(Dice& dice, DataSpec& data) {
   auto& [synthetic, avuie] = corpus;
   if (dice.coin())
     synthetic =
-        SyntheticCorpus{dice.whole(0, UINT64_MAX), dice.whole_as<std::uint32_t>(1, 1'000'000)};
+        SyntheticCorpus{dice.whole(0, UINT64_MAX), dice.whole_as<std::uint32_t>(1, 1'000'000),
+                        dice.pick(Difficulty::hard)};
   else
     avuie = dice.path();
   tasks = dice.tasks();
