@@ -13,7 +13,7 @@ std::string SmallJob::yaml() const {
        << "priority: " << priority << "\n"
        << "model: {base: nano, adapter: " << adapter << "}\n"
        << "data: {corpus: {avuie: " << (corpus.empty() ? shared_corpus().string() : corpus)
-       << "}, tasks: " << tasks << "}\n"
+       << "}, tasks: " << tasks << ", mixture: " << mixture << "}\n"
        << "train: {steps: " << steps << ", lanes: 4, samples_per_lane: 1, optimizer: {lr: 0.001}}\n"
        << "resources: {workers: {min: " << workers_min << ", max: " << workers_max
        << "}, worker: {cpus: " << worker_cpus << ", memory: 1GiB}}\n"
@@ -22,7 +22,7 @@ std::string SmallJob::yaml() const {
        // Only the final checkpoint is scored.
        << "evaluate: {every: " << 1000 * checkpoint_every << " steps, tasks: " << tasks
        << ", samples_per_task: 2}\n"
-       << "failure: {restarts: 10, hang_after: 60s}\n";
+       << "failure: {restarts: 10, hang_after: 60s, bad_samples: " << bad_samples << "}\n";
   return text.str();
 }
 
