@@ -90,9 +90,13 @@ void add_data_verbs(CLI::App& app, int& code) {
   static const std::map<std::string, Difficulty> kDifficulties = {
       {"easy", Difficulty::easy}, {"normal", Difficulty::normal}, {"hard", Difficulty::hard}};
   synth_verb
-      ->add_option("--difficulty", synth_options->corpus.difficulty,
-                   "easy, normal or hard (docs/corpus.md)")
-      ->transform(CLI::CheckedTransformer(kDifficulties))
+      ->add_option_function<std::string>(
+          "--difficulty",
+          [synth_options](const std::string& name) {
+            synth_options->corpus.difficulty = kDifficulties.at(name);
+          },
+          "easy, normal or hard (docs/corpus.md)")
+      ->check(CLI::IsMember(kDifficulties))
       ->option_text("NAME [easy]");
   synth_verb->add_option("--threads", synth_options->threads, "Rendering threads")
       ->check(CLI::Range(1, 1024))

@@ -1,13 +1,17 @@
 // The index: built once, believed only when it is whole and nothing was changed since.
 #include "data/corpus_index.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <functional>
 #include <future>
+#include <optional>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -56,7 +60,7 @@ struct Folders {
   void write(const std::string& file, std::uint64_t rows, const std::string& word = "row") const {
     write_text(corpus / file, rows_text(rows, word));
   }
-  [[nodiscard]] std::unique_ptr<CorpusIndex> open() const {
+  std::unique_ptr<CorpusIndex> open() const {
     auto index = CorpusIndex::open(corpus, cache);
     if (!index) throw std::runtime_error(index.error().message);
     return std::move(*index);

@@ -18,7 +18,7 @@ struct Folders {
   fs::path file = folder / "corpus/clip.mp4";
   Folders() { write_text(file, "one"); }
 
-  [[nodiscard]] std::unique_ptr<MediaMarks> open() const {
+  std::unique_ptr<MediaMarks> open() const {
     auto marks = MediaMarks::open(folder / "corpus", folder / "cache");
     if (!marks) throw std::runtime_error(marks.error().message);
     return std::move(*marks);

@@ -13,7 +13,7 @@ std::string SmallJob::yaml() const {
        << "priority: " << priority << "\n"
        << "model: {base: nano, adapter: " << adapter << "}\n"
        << "data: {corpus: {avuie: " << (corpus.empty() ? shared_corpus().string() : corpus)
-       << "}, tasks: " << tasks << ", cache: " << cache << "}\n"
+       << "}, tasks: " << tasks << ", mixture: " << mixture << ", cache: " << cache << "}\n"
        << "train: {steps: " << steps << ", lanes: 4, samples_per_lane: " << samples_per_lane
        << (pack_tokens > 0 ? ", pack_tokens: " + std::to_string(pack_tokens) : "")
        << ", optimizer: {lr: 0.001}}\n"
@@ -24,7 +24,7 @@ std::string SmallJob::yaml() const {
        // Only the final checkpoint is scored.
        << "evaluate: {every: " << 1000 * checkpoint_every << " steps, tasks: " << tasks
        << ", samples_per_task: 2}\n"
-       << "failure: {restarts: 10, hang_after: 60s}\n";
+       << "failure: {restarts: 10, hang_after: 60s, bad_samples: " << bad_samples << "}\n";
   return text.str();
 }
 

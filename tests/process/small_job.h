@@ -18,8 +18,9 @@ struct SmallJob {
   std::string tasks = "all";
   std::string priority = "normal";
   double worker_cpus = 1;
+  double bad_samples = 0.5;  // of data sets with four samples
+  std::string mixture = "{policy: task_balanced}";
   std::string adapter = "{kind: ilora, rank: 4, alpha: 8, heads: 2}";
-
   std::string cache = "{samples: 64MiB}";
   int pack_tokens = 0;  // 0: a lane at once
   int samples_per_lane = 1;

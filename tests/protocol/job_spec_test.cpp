@@ -19,10 +19,24 @@ const std::string kShortest =
     "model: {base: nano}\n"
     "data: {corpus: {synthetic: {}}}\n";
 
+std::string with_mixture(const std::string& mixture) {
+  return "name: t\nmodel: {base: nano}\ndata: {corpus: {synthetic: {}}, mixture: " + mixture +
+         "}\n";
+}
+
 JobSpec parsed(const std::string& yaml) {
   auto spec = parse_job_spec(yaml, "job.yaml");
   EXPECT_TRUE(spec.has_value()) << yaml << spec.error().text();
   return spec.value_or(JobSpec{});
+}
+
+TEST(JobSpec, WeightsNameTasksAndDataSets) {
+  const auto spec = parse_job_spec(
+      with_mixture("{policy: weights, weights: {avqa: 0.5, captioning: 3}, most_epochs: 4}"), "f");
+  ASSERT_TRUE(spec.has_value()) << spec.error().text();
+  EXPECT_EQ(spec->data.mixture.weights, (MixtureWeights{{"captioning", 3}, {"avqa", 0.5}}));
+  EXPECT_EQ(spec->data.mixture.most_epochs, 4U);
+  EXPECT_NE(to_yaml(*spec).find("weights: {captioning: 3, avqa: 0.5}"), std::string::npos);
 }
 
 TEST(JobSpec, ShortestSpecHasTheDocumentedDefaults) {
@@ -174,6 +188,18 @@ std::vector<BadSpec> bad_fields() {
        "no corpus", "exactly one of"},
       {"two corpora", "name: t\nmodel: {base: nano}\ndata: {corpus: {synthetic: {}, avuie: /d}}\n",
        3, 16, "data.corpus", "two corpora", "exactly one of"},
+      {"temperature of another policy", with_mixture("{temperature: 3}"), 3, 43,
+       "data.mixture.temperature", "has no use", "only with data.mixture.policy temperature"},
+      {"misspelt weight", with_mixture("{policy: weights, weights: {captionin: 2}}"), 3, 70,
+       "data.mixture.weights", "did you mean captioning?", "one of action_recognition"},
+      {"weight of 0", with_mixture("{policy: weights, weights: {avqa: 0}}"), 3, 76,
+       "data.mixture.weights", "too small", "numbers above 0"},
+      {"weights as a list", with_mixture("{policy: weights, weights: [avqa]}"), 3, 69,
+       "data.mixture.weights", "not a mapping", "tasks and data sets"},
+      {"adaptive with epochs", with_mixture("{policy: adaptive}") + "train: {epochs: 2}\n", 4, 17,
+       "train.epochs", "no fixed number of steps", "train.steps"},
+      {"adaptive with ring", with_mixture("{policy: adaptive}") + "train: {reduction: ring}\n", 4,
+       20, "train.reduction", "reduction ring", "ordered"},
       {"misspelt field", kShortest + "train:\n  lanse: 4\n", 5, 3, "train.lanse",
        "did you mean lanes?", "one of steps, epochs, lanes"},
       {"misspelt section", kShortest + "resorces: {}\n", 4, 1, "resorces",
