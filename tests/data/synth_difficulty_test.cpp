@@ -69,7 +69,8 @@ TEST(SynthDifficulty, HardRowsHoldThePublishedFieldsAndTheReaderTakesThem) {
     for (const auto& [name, value] : rows.at(0).items()) names += (names.empty() ? "" : " ") + name;
     EXPECT_EQ(names, set.train_fields) << set.id;
   }
-  const auto corpus = Corpus::open(hard_corpus(), every_task());
+  const ScratchFolder indexes;
+  const auto corpus = Corpus::open(hard_corpus(), every_task(), indexes.path());
   ASSERT_TRUE(corpus.has_value()) << corpus.error().message;
   for (const DatasetSummary& set : (*corpus)->summary())
     for (std::uint64_t i = 0; i < set.train; ++i) {

@@ -88,8 +88,11 @@ void fill(Dice& dice, MixtureSpec& mixture, const std::vector<std::string>& task
   if (dice.coin()) most_epochs = dice.whole_as<std::uint32_t>(1, 1'000'000);
 }
 
-void fill(Dice& dice, DataSpec& data) {
-  auto& [corpus, tasks, mixture] = data;
+void fill(Dice& dice, DataSpec& data, bool may_keep_features) {
+  auto& [corpus, tasks, mixture, cache] = data;
+  constexpr std::uint64_t kSmallest = 64ULL << 20, kLargest = 1ULL << 50;
+  cache.samples = dice.coin() ? 0 : dice.whole(kSmallest, kLargest);
+  if (may_keep_features && dice.coin()) cache.features = dice.whole(kSmallest, kLargest);
   auto& [synthetic, avuie] = corpus;
   if (dice.coin())
     synthetic =
@@ -102,8 +105,8 @@ void fill(Dice& dice, DataSpec& data) {
 }
 
 void fill(Dice& dice, TrainSpec& train, bool may_be_bfloat16) {
-  auto& [steps, epochs, lanes, samples_per_lane, reduction, precision, recompute, seed, optimizer] =
-      train;
+  auto& [steps, epochs, lanes, samples_per_lane, reduction, precision, recompute, pack_tokens, seed,
+         optimizer] = train;
   if (dice.coin())
     steps = dice.whole(1, 1'000'000'000);
   else
@@ -113,6 +116,7 @@ void fill(Dice& dice, TrainSpec& train, bool may_be_bfloat16) {
   reduction = dice.pick(ReductionKind::ring);
   precision = may_be_bfloat16 ? dice.pick(Precision::bfloat16) : Precision::float32;
   recompute = dice.pick(Recompute::layers);
+  if (dice.coin()) pack_tokens = dice.whole(1, 100'000'000);
   seed = dice.whole(0, UINT64_MAX);
   auto& [lr, weight_decay, schedule, warmup, clip_norm, beta1, beta2, epsilon] = optimizer;
   lr = dice.number(0, 10);
@@ -135,7 +139,8 @@ JobSpec random_spec(Dice& dice) {
   queue = "q" + dice.text("abz/._-09", 60);
   priority = dice.pick(Priority::critical);
   fill(dice, model);
-  fill(dice, data);
+  fill(dice, data,
+       has_factors(model.adapter.kind) && model.adapter.scope == AdapterScope::language_model);
   fill(dice, train, model.adapter.kind != AdapterKind::full);
   if (data.mixture.policy == MixturePolicy::adaptive) {
     train.reduction = ReductionKind::ordered;
