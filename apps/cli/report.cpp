@@ -223,6 +223,9 @@ Result<json> job_report(const storage::JobStore& store) {
       {"committed", sums->committed}, {"skipped", sums->skipped}, {"window", sums->window}};
   report["samples"] = sums->samples;
   report["replaced_samples"] = sums->replaced;
+  auto quarantined = store.quarantine();
+  if (!quarantined) return fail(quarantined.error());
+  report["quarantined_samples"] = quarantined->size();
   report["wall_seconds"] = sums->seconds;
   report["samples_per_second"] = ratio(static_cast<double>(sums->samples), sums->seconds);
   report["steady_samples_per_second"] =

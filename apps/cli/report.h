@@ -8,6 +8,7 @@
 //                        (a tenth of all, at least 1)
 //   samples              in the ledger, skipped steps included
 //   replaced_samples     slots whose planned sample could not be read
+//   quarantined_samples  different samples that could not be read (crabcast quarantine)
 //   wall_seconds         sum of the steps' wall seconds: the start of each run is part of its first
 //                        step; the time between runs is not
 //   samples_per_second   samples / wall_seconds

@@ -47,6 +47,9 @@ std::string head_text(const json& report) {
     text += std::to_string(skipped) + " steps were skipped: their numbers were not finite\n";
   if (const auto replaced = report.at("replaced_samples").get<std::uint64_t>(); replaced > 0)
     text += std::to_string(replaced) + " samples could not be read and were replaced\n";
+  if (const auto bad = report.at("quarantined_samples").get<std::uint64_t>(); bad > 0)
+    text += std::to_string(bad) + (bad == 1 ? " sample is" : " samples are") +
+            " in quarantine: crabcast quarantine JOB\n";
   return text;
 }
 

@@ -28,7 +28,10 @@ class ReportTest : public CliTest {
       add_loss(commit, "captioning", step <= 2 ? first_loss : 6.0, step <= 2 ? 3 : 4, 2);
       add_loss(commit, "action_recognition", step <= 2 ? 8.0 : 2.0, 2, 2);
       commit.set_skipped(step == 2);
-      if (step == 5) commit.add_substitutions()->set_reason("corrupt video");
+      if (step == 5) {
+        commit.add_substitutions()->set_reason("corrupt video");
+        commit.add_quarantined()->set_reason("corrupt video");
+      }
       auto& stages = *commit.mutable_stages();
       stages.set_data(0.125);
       stages.set_forward(0.25);
@@ -85,6 +88,7 @@ TEST_F(ReportTest, Numbers) {
   EXPECT_EQ(report.at("steps"), (json{{"committed", 20}, {"skipped", 1}, {"window", 2}}));
   EXPECT_EQ(report.at("samples"), 80);
   EXPECT_EQ(report.at("replaced_samples"), 1);
+  EXPECT_EQ(report.at("quarantined_samples"), 1);
   EXPECT_EQ(report.at("wall_seconds"), 5.0 + 3.0 + 18 * 0.5);
   EXPECT_DOUBLE_EQ(report.at("samples_per_second"), 80.0 / 17.0);
   EXPECT_EQ(report.at("steady_samples_per_second"), 72.0 / 9.0);

@@ -294,7 +294,7 @@ TEST(RowScan, GivesRowsWithTheirPlaces) {
     return check_row(file, row);
   });
   ASSERT_TRUE(scanned.has_value()) << scanned.error().message;
-  EXPECT_EQ(seen, (std::vector<std::string>{"7@2:2 {\"a\": \"}\\\"]\"}", "24@3:1 {\"b\":\n{}}"}));
+  EXPECT_EQ(seen, (std::vector<std::string>{"7@2:2 {\"a\": \"}\\\"]\"}", "23@3:1 {\"b\":\n{}}"}));
 }
 
 }  // namespace
