@@ -14,6 +14,7 @@
 #include "actors/compute/roles.h"
 #include "actors/compute/tensor_frames.h"
 #include "data/batch.h"
+#include "data/decode_pool.h"
 #include "data/sampler.h"
 #include "model/tokenizer.h"
 
@@ -33,6 +34,7 @@ struct LoaderParts {
   model::BaseFrontEnd front_end;
   std::optional<data::Sampler> sampler;
   std::map<std::uint32_t, std::uint64_t> train_sizes;  // by data set
+  std::unique_ptr<data::DecodePool> pool;              // one child for each decoding thread
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -50,7 +52,7 @@ Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& 
     const auto index = (draw.index + static_cast<std::uint64_t>(tries)) % size;
     auto sample = parts.corpus->sample(draw.dataset, data::Split::train, index);
     if (!sample) return fail(sample.error());
-    auto processed = data::process_sample(*sample, parts.front_end, kSampleDeadline);
+    auto processed = data::process_sample(*sample, parts.front_end, *parts.pool, kSampleDeadline);
     if (processed) {
       if (tries > 0) {
         auto& substitution = *reply.add_substitutions();
@@ -62,6 +64,9 @@ Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& 
       }
       return processed;
     }
+    // Whatever else goes wrong is not the sample's fault: the next one would fare no better.
+    const auto code = processed.error().code;
+    if (code != Errc::data_error && code != Errc::timeout) return processed;
     if (tries == 0) reason = processed.error().message;
     spdlog::warn("sample {}:{}: {}", data::datasets()[draw.dataset].id, index,
                  processed.error().message);
@@ -237,6 +242,11 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
   auto sampler = data::Sampler::create(std::move(plan));
   if (!sampler) return fail(sampler.error());
   parts->sampler = std::move(*sampler);
+  data::DecodePoolOptions decoding;
+  decoding.children = process.threads();
+  auto pool = data::DecodePool::start(decoding);
+  if (!pool) return fail(pool.error());
+  parts->pool = std::move(*pool);
   return parts;
 }
 

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "apps/compute/verb_output.h"
+#include "apps/compute/verify_verb.h"
 #include "data/inspect.h"
 #include "data/synth.h"
 
@@ -47,7 +48,8 @@ Exit inspect(const std::string& folder, bool json) {
 }  // namespace
 
 void add_data_verbs(CLI::App& app, int& code) {
-  auto* data = app.add_subcommand("data", "Corpora: render a synthetic one, look into one");
+  auto* data =
+      app.add_subcommand("data", "Corpora: render a synthetic one, look into one, verify one");
   data->require_subcommand(1);
 
   auto synth_options = std::make_shared<SynthOptions>();
@@ -79,6 +81,8 @@ void add_data_verbs(CLI::App& app, int& code) {
   inspect_verb->add_flag("--json", *json, "Print JSON");
   inspect_verb->callback(
       [folder, json, &code] { code = static_cast<int>(inspect(*folder, *json)); });
+
+  add_verify_verb(*data, code);
 }
 
 }  // namespace crabcast::apps
