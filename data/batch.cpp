@@ -7,88 +7,10 @@
 
 #include <algorithm>
 
-#include "data/decode.h"
-#include "data/log_mel.h"
-#include "data/patches.h"
-
 namespace crabcast::data {
 namespace {
 
 constexpr std::int64_t kNotTrained = -100;
-
-at::Tensor one(double value, at::ScalarType type) {
-  return at::full({1}, value, type);
-}
-
-Result<std::vector<at::Tensor>> read_frames(const std::filesystem::path& video, int count, int size,
-                                            const DecodeOptions& options) {
-  auto frames =
-      decode_video(video, count, options, [&](at::Tensor rgb) { return resize_square(rgb, size); });
-  if (!frames) return fail(frames.error());
-  std::vector<at::Tensor> resized;
-  for (auto& frame : *frames) resized.push_back(std::move(frame.rgb));
-  return resized;
-}
-
-// Vision media in the order of the prompt.
-class Vision {
- public:
-  explicit Vision(const model::MediaShape& media) : media_(media) {}
-
-  // Returns its tokens. A picture is one frame that lasts 0 seconds.
-  std::int64_t add(const std::vector<at::Tensor>& frames, double seconds_per_grid) {
-    auto patches = make_patches(frames, media_);
-    pixels_.push_back(std::move(patches.pixel_values));
-    grids_.push_back(std::move(patches.grid_thw));
-    seconds_.push_back(one(seconds_per_grid, at::kFloat));
-    return media_.vision_tokens(static_cast<int>(frames.size()));
-  }
-  void move_to(Processed& out) const {
-    if (pixels_.empty()) return;
-    out.pixel_values = at::cat(pixels_);
-    out.grid_thw = at::cat(grids_);
-    out.seconds_per_grid = at::cat(seconds_);
-  }
-
- private:
-  const model::MediaShape& media_;
-  std::vector<at::Tensor> pixels_, grids_, seconds_;
-};
-
-Result<Processed> process(const Sample& sample, const model::BaseFrontEnd& front_end,
-                          std::string_view system, const DecodeOptions& options) {
-  const Dataset& table = datasets()[sample.dataset];
-  const auto& media = front_end.media;
-  const auto& tokenizer = *front_end.tokenizer;
-  Processed out;
-  out.sample = sample;
-  MediaTokens tokens;
-
-  Vision vision(media);
-  if (!sample.video.empty()) {
-    auto frames = read_frames(sample.video, table.frames, media.image_size, options);
-    if (!frames) return fail(frames.error());
-    tokens.video = vision.add(*frames, media.seconds_per_grid);
-  }
-  if (!sample.image.empty()) {
-    auto picture = decode_image(sample.image, options);
-    if (!picture) return fail(picture.error());
-    tokens.image = vision.add({resize_square(*picture, media.image_size)}, 0);
-  }
-  vision.move_to(out);
-  if (!sample.audio.empty()) {
-    const AudioRequest request{table.audio, table.audio_parts, sample.frame_index};
-    auto sound = decode_audio(sample.audio, request, options);
-    if (!sound) return fail(sound.error());
-    out.audio_features = log_mel(*sound, media.mel_bins).unsqueeze(0);
-    const auto length = out.audio_features.size(2);
-    out.audio_lengths = one(static_cast<double>(length), at::kLong);
-    tokens.audio = model::MediaShape::audio_tokens(length);
-  }
-  out.prompt = prompt_tokens(tokenizer, sample.question, tokens, system);
-  if (!sample.target.empty()) out.answer = answer_tokens(tokenizer, sample.target);
-  return out;
-}
 
 // The tensors of one field of all samples, joined; `empty` when none has it.
 at::Tensor joined(const std::vector<Processed>& samples, at::Tensor Processed::*field,
@@ -119,20 +41,27 @@ at::Tensor joined_audio(const std::vector<Processed>& samples, std::int64_t bins
 
 }  // namespace
 
+Processed with_prompt(const Sample& sample, SampleMedia media, const model::BaseFrontEnd& front_end,
+                      std::string_view system) {
+  const auto& tokenizer = *front_end.tokenizer;
+  Processed out{std::move(media), sample, {}, {}};
+  out.prompt = prompt_tokens(tokenizer, sample.question, out.tokens, system);
+  if (!sample.target.empty()) out.answer = answer_tokens(tokenizer, sample.target);
+  return out;
+}
+
 Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
                                  Duration deadline, std::string_view system) {
-  DecodeOptions options;
-  options.deadline = Clock::now() + deadline;
-  try {
-    return process(sample, front_end, system, options);
-  } catch (const std::bad_alloc&) {
-    return fail(Errc::resource_exhausted, "out of memory while a sample was decoded");
-  } catch (const std::exception& error) {  // LibTorch
-    const auto& file = !sample.video.empty()   ? sample.video
-                       : !sample.image.empty() ? sample.image
-                                               : sample.audio;
-    return fail(Errc::data_error, file.string() + ": decode: " + error.what());
-  }
+  auto media = read_media(sample, front_end.media, deadline);
+  if (!media) return fail(media.error());
+  return with_prompt(sample, std::move(*media), front_end, system);
+}
+
+Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
+                                 DecodePool& pool, Duration deadline, std::string_view system) {
+  auto media = pool.read(sample, front_end.media, deadline);
+  if (!media) return fail(media.error());
+  return with_prompt(sample, std::move(*media), front_end, system);
 }
 
 Batch make_batch(const std::vector<Processed>& samples, const model::BaseFrontEnd& front_end,

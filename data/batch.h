@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "data/decode_pool.h"
 #include "data/prompt.h"
+#include "data/sample_media.h"
 #include "model/tokenizer.h"
 #include "protocol/clock.h"
 #include "protocol/error.h"
@@ -16,25 +18,23 @@
 namespace crabcast::data {
 
 // A decoded sample, ready to be put into a batch. Shapes as in model/input.h.
-struct Processed {
+struct Processed : SampleMedia {
   Sample sample;
   std::vector<model::TokenId> prompt;  // system, user turn with placeholders, "assistant"
   std::vector<model::TokenId> answer;  // newline, target, <|im_end|>: the trained tokens; empty
                                        // when the sample has no target
-  at::Tensor pixel_values;             // float32 [P, 3 * T * 14 * 14]
-  at::Tensor grid_thw;                 // int64 [M, 3]
-  at::Tensor seconds_per_grid;         // float32 [M]
-  at::Tensor audio_features;           // float32 [A, mel_bins, F]
-  at::Tensor audio_lengths;            // int64 [A]
 };
 
-// Decodes the sample's media as its data set asks, and nothing else. data_error with the file, the
-// stage (open, demux, decode, audio) and the reason; timeout when the deadline passed. Masks are
-// not read: scoring does that (data/answers.h). Thread-safe. FFmpeg runs in the caller's thread;
-// LibTorch's operations take as many threads as the process allows them: a process that decodes
-// several samples at once calls at::set_num_threads(1). `system` is the text of the system turn.
+// Adds the sample's texts to its media. `system` is the text of the system turn. Thread-safe.
+Processed with_prompt(const Sample& sample, SampleMedia media, const model::BaseFrontEnd& front_end,
+                      std::string_view system = kSystemText);
+
+// read_media and with_prompt; in this process, or with the media read by a pool.
 Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
                                  Duration deadline, std::string_view system = kSystemText);
+Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
+                                 DecodePool& pool, Duration deadline,
+                                 std::string_view system = kSystemText);
 
 // The tensors of model::ModelInput, by the same names, right padded.
 struct Batch {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "data/datasets.h"
+#include "data/stage_times.h"
 #include "protocol/clock.h"
 #include "protocol/error.h"
 
@@ -39,6 +40,7 @@ struct DecodeLimits {
 struct DecodeOptions {
   TimePoint deadline = TimePoint::max();
   DecodeLimits limits;
+  StageTimes* times = nullptr;  // what was spent is added to it
 };
 
 struct VideoFrame {

@@ -220,7 +220,8 @@ std::vector<float> cut_window(std::vector<float> clip, const AudioRequest& reque
 
 Result<at::Tensor> decode_audio(const std::filesystem::path& path, const AudioRequest& request,
                                 const DecodeOptions& options) {
-  try {
+  const StageTimer timer(options.times, Stage::audio);
+  return guarded<at::Tensor>(path, "audio", [&]() -> Result<at::Tensor> {
     const auto seconds =
         request.window == AudioWindow::first_seconds
             ? static_cast<std::size_t>(std::clamp(request.parts, 1, kMaxAudioSeconds))
@@ -231,11 +232,7 @@ Result<at::Tensor> decode_audio(const std::filesystem::path& path, const AudioRe
     auto tensor = at::empty({static_cast<std::int64_t>(window.size())}, at::kFloat);
     std::memcpy(tensor.mutable_data_ptr<float>(), window.data(), window.size() * sizeof(float));
     return tensor;
-  } catch (const std::bad_alloc&) {
-    return fail(Errc::resource_exhausted, path.string() + ": out of memory");
-  } catch (const std::exception& error) {
-    return fail(Errc::data_error, path.string() + ": audio: " + error.what());
-  }
+  });
 }
 
 }  // namespace crabcast::data

@@ -197,10 +197,15 @@ Status MediaReader::analyse() {
 
 Result<AVStream*> MediaReader::choose(AVMediaType type) {
   CRABCAST_TRY(analyse());
+  const auto is_cover = [&](int i) {
+    return (format_->streams[i]->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0;
+  };
   stream_ = av_find_best_stream(format_, type, -1, -1, nullptr, 0);
-  const bool picture_only =
-      stream_ >= 0 && (format_->streams[stream_]->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0;
-  if (stream_ < 0 || picture_only)
+  // FFmpeg may find a cover better than the film.
+  const auto tracks = static_cast<int>(format_->nb_streams);
+  for (int i = 0; i < tracks && stream_ >= 0 && is_cover(stream_); ++i)
+    if (format_->streams[i]->codecpar->codec_type == type && !is_cover(i)) stream_ = i;
+  if (stream_ < 0 || is_cover(stream_))
     return file_.failed("demux",
                         type == AVMEDIA_TYPE_VIDEO ? "has no video track" : "has no audio track");
   for (unsigned i = 0; i < format_->nb_streams; ++i)

@@ -1,4 +1,4 @@
-// One opened media file: what decode.cpp and decode_audio.cpp share. Private to data/.
+// One opened media file: what the decode_*.cpp files share. Private to data/.
 //
 // Not thread-safe; FFmpeg runs in the caller's thread only.
 #pragma once
@@ -8,6 +8,7 @@ extern "C" {
 #include <libavformat/avformat.h>
 }
 
+#include <exception>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -70,7 +71,7 @@ class MediaReader {
   [[nodiscard]] const InputFile& file() const { return file_; }
   [[nodiscard]] AVFormatContext& format() { return *format_; }
   [[nodiscard]] bool is(std::string_view demuxer) const;
-  // The track to use; all others are left out from now on.
+  // The track to use; all others are left out from now on. A cover picture is no video.
   Result<AVStream*> choose(AVMediaType type);
   // The next packet of the chosen track; false at the end.
   Result<bool> read(AVPacket& packet);
@@ -87,5 +88,25 @@ class MediaReader {
   AVFormatContext* format_ = nullptr;
   int stream_ = -1;
 };
+
+// What an exception says, without the backtrace that LibTorch appends.
+inline std::string first_line(const std::exception& error) {
+  const std::string_view text = error.what();
+  return std::string(text.substr(0, text.find('\n')));
+}
+
+// LibTorch throws; nothing may leave this file but a value.
+template <class T, class Body>
+Result<T> guarded(const std::filesystem::path& path, std::string_view stage, const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return fail(Errc::resource_exhausted,
+                path.string() + ": " + std::string(stage) + ": out of memory");
+  } catch (const std::exception& error) {
+    return fail(Errc::data_error,
+                path.string() + ": " + std::string(stage) + ": " + first_line(error));
+  }
+}
 
 }  // namespace crabcast::data

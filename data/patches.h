@@ -24,4 +24,10 @@ struct Patches {
 // block; a row holds (channel, time, y, x).
 Patches make_patches(const std::vector<at::Tensor>& frames, const model::MediaShape& shape);
 
+// Pixel values back to the bytes that they were made of, uint8 of the same shape: a quarter of the
+// size, and nothing is lost.
+at::Tensor bytes_of_pixels(const at::Tensor& pixel_values);
+// The same bits that make_patches gave.
+at::Tensor pixels_of_bytes(const at::Tensor& bytes);
+
 }  // namespace crabcast::data

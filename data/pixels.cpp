@@ -62,19 +62,27 @@ at::Tensor on_white(const at::Tensor& rgba) {
 
 }  // namespace
 
+bool PixelConverter::set_up(const Setting& setting) {
+  if (context_ != nullptr && setting == setting_) return true;
+  setting_ = setting;
+  context_.reset(sws_getContext(setting.width, setting.height, without_range(setting.from),
+                                setting.width, setting.height, setting.to,
+                                SWS_BICUBIC | SWS_ACCURATE_RND, nullptr, nullptr, nullptr));
+  if (context_ == nullptr) return false;
+  constexpr int kUnit = 1 << 16;  // contrast and saturation as they are
+  sws_setColorspaceDetails(context_.get(), sws_getCoefficients(coefficients_of(setting.space)),
+                           setting.full_range ? 1 : 0, sws_getCoefficients(SWS_CS_DEFAULT), 1, 0,
+                           kUnit, kUnit);
+  return true;
+}
+
 Result<at::Tensor> PixelConverter::packed(const InputFile& file, std::string_view stage,
                                           const AVFrame& frame, AVPixelFormat format,
                                           int pixel_bytes) {
   const auto from = static_cast<AVPixelFormat>(frame.format);
-  context_.reset(sws_getCachedContext(context_.release(), frame.width, frame.height,
-                                      without_range(from), frame.width, frame.height, format,
-                                      SWS_BICUBIC | SWS_ACCURATE_RND, nullptr, nullptr, nullptr));
-  if (context_ == nullptr) return file.failed(stage, "its pixel format cannot be converted");
   const bool full_range = from != without_range(from) || frame.color_range == AVCOL_RANGE_JPEG;
-  constexpr int kUnit = 1 << 16;  // contrast and saturation as they are
-  sws_setColorspaceDetails(context_.get(), sws_getCoefficients(coefficients_of(frame.colorspace)),
-                           full_range ? 1 : 0, sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, kUnit,
-                           kUnit);
+  if (!set_up({frame.width, frame.height, from, format, frame.colorspace, full_range}))
+    return file.failed(stage, "its pixel format cannot be converted");
   // swscale writes whole vectors: rows need room behind their end.
   const int row = frame.width * pixel_bytes;
   const int stride = (row + 63) / 64 * 64 + 64;

@@ -30,6 +30,17 @@ class PixelConverter {
   // uint8 [H, W * channels * bytes] of the frame in `format`.
   Result<at::Tensor> packed(const InputFile& file, std::string_view stage, const AVFrame& frame,
                             AVPixelFormat format, int pixel_bytes);
+  // What swscale's tables were made for.
+  struct Setting {
+    int width = 0, height = 0;
+    AVPixelFormat from = AV_PIX_FMT_NONE, to = AV_PIX_FMT_NONE;
+    AVColorSpace space = AVCOL_SPC_UNSPECIFIED;
+    bool full_range = false;
+    bool operator==(const Setting&) const = default;
+  };
+  bool set_up(const Setting& setting);
+
+  Setting setting_;
   std::unique_ptr<SwsContext, Free> context_;
 };
 

@@ -12,6 +12,7 @@
 
 #include "actors/compute/corpus_access.h"
 #include "actors/compute/roles.h"
+#include "actors/compute/sample_reader.h"
 #include "actors/compute/sampling.h"
 #include "actors/compute/tensor_frames.h"
 #include "data/batch.h"
@@ -24,14 +25,13 @@ namespace {
 
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
-constexpr auto kSampleDeadline = std::chrono::seconds(20);
 constexpr std::size_t kQueuedRequests = 1024;
 
 // What the decoding threads share. Const but for the queue.
 struct LoaderParts {
   MemberProcess* process = nullptr;
   std::unique_ptr<data::Corpus> corpus;
-  model::BaseFrontEnd front_end;
+  std::unique_ptr<SampleReader> reader;
   std::unique_ptr<data::MediaMarks> marks;
   std::unique_ptr<Sampling> sampling;
   std::map<std::uint32_t, std::uint64_t> train_sizes;  // by data set
@@ -56,8 +56,8 @@ std::string stage_of(const Error& error) {
   return "row";
 }
 
-// A clip that was changed since it was first read makes a replay another run: it is named. What
-// keeps a file from being read is told where it is decoded.
+// A clip that was changed since it was first read makes a replay another run: it is named. Only of
+// files that were decoded just now: one that hangs whoever reads it must not hang this process.
 void look_for_changes(const LoaderParts& parts, const data::Sample& sample) {
   for (const auto& file : {sample.video, sample.image, sample.audio}) {
     if (file.empty()) continue;
@@ -68,12 +68,13 @@ void look_for_changes(const LoaderParts& parts, const data::Sample& sample) {
 }
 
 Result<data::Processed> try_sample(const LoaderParts& parts, const data::Draw& draw,
-                                   std::uint64_t index) {
+                                   std::uint64_t index, pb::LoaderWork& work) {
   const auto wording = data::mix(parts.process->spec.train.seed, draw.epoch);
   auto sample = parts.corpus->sample(draw.dataset, data::Split::train, index, wording);
   if (!sample) return fail(sample.error());
-  look_for_changes(parts, *sample);
-  return data::process_sample(*sample, parts.front_end, kSampleDeadline);
+  auto processed = parts.reader->read(*sample, work);
+  if (processed) look_for_changes(parts, *sample);
+  return processed;
 }
 
 void set_sample(pb::SampleRef& ref, std::uint32_t dataset, std::uint64_t index) {
@@ -94,7 +95,7 @@ Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& 
   for (std::uint64_t tries = 0; tries < size && found_bad <= allowed; ++tries) {
     const auto index = (draw.index + tries) % size;
     if (parts.sampling->is_bad(draw.dataset, index, reply.step())) continue;
-    auto processed = try_sample(parts, draw, index);
+    auto processed = try_sample(parts, draw, index, *reply.mutable_work());
     if (processed) {
       if (tries > 0) {
         auto& substitution = *reply.add_substitutions();
@@ -152,7 +153,10 @@ OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request
     samples.push_back(std::move(*processed));
     parts.process->progress->advance();
   }
-  const auto batch = data::make_batch(samples, parts.front_end, data::BatchUse::train);
+  const auto batch = data::make_batch(samples, parts.reader->front_end(), data::BatchUse::train);
+  reply.mutable_work()->set_tokens(
+      static_cast<std::uint64_t>(batch.attention_mask.sum().item<std::int64_t>()));
+  reply.mutable_work()->set_cells(static_cast<std::uint64_t>(batch.attention_mask.numel()));
   std::vector<cluster::Frame> frames;
   const auto add = [&](const char* name, const at::Tensor& tensor) {
     const auto whole = tensor.contiguous();
@@ -286,7 +290,10 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
   if (!base) return fail(base.error());
   auto front_end = model::load_front_end(*base);
   if (!front_end) return fail(front_end.error());
-  parts->front_end = std::move(*front_end);
+  // One child for each decoding thread.
+  auto reader = SampleReader::open(process, std::move(*front_end), process.threads());
+  if (!reader) return fail(reader.error());
+  parts->reader = std::move(*reader);
   auto corpus = open_corpus(process);
   if (!corpus) return fail(corpus.error());
   parts->corpus = std::move(*corpus);

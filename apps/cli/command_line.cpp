@@ -293,9 +293,10 @@ void CommandLine::add_compute_verbs() {
   takes_state(plan);
 
   auto* data = verb(app_, "data", "Make and look at corpora",
-                    "  crabcast data synth --help\n  crabcast data inspect --help", {});
+                    "  crabcast data synth --help\n  crabcast data verify --help", {});
   data->add_subcommand("synth", "Render a synthetic corpus in AV-UIE layout")->group("Verbs");
   data->add_subcommand("inspect", "Check a corpus and show what is in it")->group("Verbs");
+  data->add_subcommand("verify", "Decode a corpus and list what cannot be read")->group("Verbs");
 
   auto* base = verb(app_, "base", "Look at frozen bases and import them",
                     "  crabcast base inspect --help\n  crabcast base import --help", {});

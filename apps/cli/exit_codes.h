@@ -14,7 +14,7 @@ enum class Exit : int {
   refused = 5,      // a key or a permission
   unavailable = 6,  // no answer in time; trying again may help
   resources = 7,    // disk full, port in use, out of memory
-  stopped = 8,      // a job was stopped on request and can be resumed (Ctrl-C)
+  stopped = 8,      // stopped on request (Ctrl-C); can be resumed
 };
 
 inline Exit exit_of(Errc code) {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "apps/compute/verb_output.h"
+#include "apps/compute/verify_verb.h"
 #include "data/inspect.h"
 #include "data/synth.h"
 #include "data/synth_stats.h"
@@ -71,7 +72,8 @@ Exit inspect(InspectVerb verb) {
 }  // namespace
 
 void add_data_verbs(CLI::App& app, int& code) {
-  auto* data = app.add_subcommand("data", "Corpora: render a synthetic one, look into one");
+  auto* data =
+      app.add_subcommand("data", "Corpora: render a synthetic one, look into one, verify one");
   data->require_subcommand(1);
 
   auto synth_options = std::make_shared<SynthOptions>();
@@ -126,6 +128,8 @@ void add_data_verbs(CLI::App& app, int& code) {
   inspect_verb->add_flag("--json", inspect_options->json, "Print JSON");
   inspect_verb->callback(
       [inspect_options, &code] { code = static_cast<int>(inspect(*inspect_options)); });
+
+  add_verify_verb(*data, code);
 }
 
 }  // namespace crabcast::apps

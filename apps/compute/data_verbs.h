@@ -1,4 +1,4 @@
-// `crabcast data synth` and `crabcast data inspect`.
+// `crabcast data synth`, `inspect` and `verify`.
 #pragma once
 
 namespace CLI {

@@ -14,6 +14,7 @@
 #include "apps/compute/data_verbs.h"
 #include "apps/compute/generate_verb.h"
 #include "apps/compute/plan_verb.h"
+#include "data/decode_child.h"
 #include "protocol/ids.h"
 
 namespace {
@@ -69,6 +70,12 @@ int main(int argc, char** argv) {
   auto* role = app.add_subcommand("role", "A member process of a job; started by an agent");
   role->add_option("launch", launch, "Launch file")->required();
   role->callback([&] { code = run_role(launch); });
+  crabcast::data::DecodeChildOptions decoding;
+  auto* child = app.add_subcommand("decode-child", "A process of a decode pool")->group("");
+  child->add_option("--socket", decoding.socket)->required();
+  child->add_option("--parent", decoding.parent)->required();
+  child->add_option("--memory", decoding.memory_bytes)->required();
+  child->callback([&] { code = crabcast::data::run_decode_child(decoding); });
   std::string request;
   auto* generate = app.add_subcommand("generate", "Answers a request of crabcast generate");
   generate->add_option("request", request, "pb::GenerateRequest")->required();

@@ -66,6 +66,7 @@ inline void cut_off(const std::filesystem::path& path, double share) {
 class Encoder {
  public:
   Encoder(const std::filesystem::path& path, const char* codec_name) {
+    av_log_set_level(AV_LOG_FATAL);  // encoders tell a lot
     std::filesystem::create_directories(path.parent_path());
     must(avformat_alloc_output_context2(&format_, nullptr, nullptr, path.c_str()), "container");
     const AVCodec* codec = avcodec_find_encoder_by_name(codec_name);
@@ -196,6 +197,8 @@ struct ClipOptions {
   int fps = 10;
   int gop = 12;
   int b_frames = 2;
+  AVPixelFormat format = AV_PIX_FMT_YUV420P;
+  std::string settings;         // of the encoder, as "open-gop=1:interlaced=1" for libx264
   int quarter_turns = 0;        // clockwise turn that a player must make
   bool index_in_front = false;  // of an mp4 file, as files for streaming have it
   std::function<std::int64_t(int)> time = [](int i) { return i; };  // in frames
@@ -206,7 +209,7 @@ inline void write_clip(const std::filesystem::path& path, const ClipOptions& opt
   auto& codec = encoder.codec();
   codec.width = kBits * kBar;
   codec.height = 96;
-  codec.pix_fmt = AV_PIX_FMT_YUV420P;
+  codec.pix_fmt = options.format;
   codec.time_base = {1, options.fps};
   codec.framerate = {options.fps, 1};
   codec.gop_size = options.gop;
@@ -217,10 +220,14 @@ inline void write_clip(const std::filesystem::path& path, const ClipOptions& opt
         av_stream_new_side_data(&encoder.stream(), AV_PKT_DATA_DISPLAYMATRIX, 9 * 4));
     av_display_rotation_set(matrix, 90.0 * options.quarter_turns);
   }
+  const std::string x26 = std::string(options.codec).substr(3);  // "libx264": "x264"
+  if (!options.settings.empty())
+    must(av_opt_set(codec.priv_data, (x26 + "-params").c_str(), options.settings.c_str(), 0),
+         "settings");
   encoder.set_duration(1);
   encoder.start(options.index_in_front);
   for (int i = 0; i < options.frames; ++i) {
-    AVFrame* frame = to_frame(numbered(i), AV_PIX_FMT_YUV420P);
+    AVFrame* frame = to_frame(numbered(i), options.format);
     frame->pts = options.time(i);
     encoder.add(frame);
     av_frame_free(&frame);

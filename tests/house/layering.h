@@ -54,8 +54,9 @@ inline const std::vector<Layer>& layers() {
        {"CAF", "CLI11", "cpp-httplib", "prometheus-cpp"}},
       {"apps/compute",
        {"protocol", "cluster", "data", "actors", "actors/compute", "apps/cli/exit_codes.h",
-        "apps/cli/spec_file.h", "actors/control/state_folder.h", "model/base_inspect.h",
-        "model/base_import.h", "model/adapter_inspect.h", "model/adapter_import.h"},
+        "apps/cli/signals.h", "apps/cli/spec_file.h", "actors/control/state_folder.h",
+        "model/base_inspect.h", "model/base_import.h", "model/adapter_inspect.h",
+        "model/adapter_import.h"},
        {"CAF", "CLI11"}},
   };
   return all;

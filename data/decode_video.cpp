@@ -1,20 +1,17 @@
-#include "data/decode.h"
-
+// Video: which frames there are, and the wanted ones with as little decoding as the codec allows.
 extern "C" {
 #include <libavutil/display.h>
 }
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/rot90.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <optional>
+#include <utility>
 
+#include "data/decode.h"
 #include "data/media_reader.h"
 #include "data/pixels.h"
 
@@ -42,6 +39,7 @@ Status check_whole(MediaReader& media, AVStream& stream) {
 }
 
 Result<FrameTable> list_frames(MediaReader& media, AVStream& stream) {
+  const StageTimer timer(media.file().options().times, Stage::demux);
   CRABCAST_TRY(check_whole(media, stream));
   FrameTable table;
   PacketPtr packet(av_packet_alloc());
@@ -84,12 +82,8 @@ class VideoReader {
  public:
   static Result<VideoReader> open(const std::filesystem::path& path, const DecodeOptions& options) {
     VideoReader reader;
-    auto media = MediaReader::open(path, options);
-    if (!media) return fail(media.error());
-    reader.media_ = std::move(media).value();
-    auto stream = reader.media_->choose(AVMEDIA_TYPE_VIDEO);
-    if (!stream) return fail(stream.error());
-    reader.stream_ = *stream;
+    CRABCAST_TRY(reader.open_track(path, options));
+    const StageTimer timer(options.times, Stage::decode);
     const auto& file = reader.media_->file();
     const auto& parameters = *reader.stream_->codecpar;
     if (std::int64_t{parameters.width} * parameters.height > options.limits.pixels)
@@ -114,35 +108,77 @@ class VideoReader {
   Result<AVFrame*> next(const std::function<bool(std::int64_t)>& wanted) {
     const auto& file = media_->file();
     while (true) {
-      int code = avcodec_receive_frame(codec_.get(), frame_.get());
+      int code = receive();
       if (code == 0) return frame_.get();
       if (code == AVERROR_EOF) return nullptr;
       if (code != AVERROR(EAGAIN)) return file.failed("decode", code);
-      auto more = media_->read(*packet_);
+      auto more = read();
       if (!more) return fail(more.error());
-      // What comes before the first frame that decoding can start from cannot be shown.
-      if (*more && !started_ && (packet_->flags & AV_PKT_FLAG_KEY) == 0) continue;
-      started_ = true;
+      const StageTimer timer(file.options().times, Stage::decode);
       codec_->skip_frame = !*more || wanted(packet_->pts) ? AVDISCARD_DEFAULT : AVDISCARD_NONREF;
       code = avcodec_send_packet(codec_.get(), *more ? packet_.get() : nullptr);
       if (code < 0 && code != AVERROR_EOF) return file.failed("decode", code);
     }
   }
 
-  // Goes to the frame at `time`, from which decoding can start, or to one before it.
+  // Goes to the key frame at `time`, or to one before it.
   bool seek(std::int64_t time) {
+    const StageTimer timer(media_->file().options().times, Stage::demux);
     avcodec_flush_buffers(codec_.get());
     started_ = false;
+    sought_ = true;
+    fed_ = AV_NOPTS_VALUE;
     return av_seek_frame(&media_->format(), stream_->index, time, AVSEEK_FLAG_BACKWARD) >= 0;
+  }
+  // Whether the decoder has a frame of that time, or a later one: it is ahead of what came out.
+  [[nodiscard]] bool has_fed(std::int64_t time) const {
+    return fed_ != AV_NOPTS_VALUE && fed_ >= time;
   }
 
  private:
+  Status open_track(const std::filesystem::path& path, const DecodeOptions& options) {
+    const StageTimer timer(options.times, Stage::demux);
+    auto media = MediaReader::open(path, options);
+    if (!media) return fail(media.error());
+    media_ = std::move(media).value();
+    auto stream = media_->choose(AVMEDIA_TYPE_VIDEO);
+    if (!stream) return fail(stream.error());
+    stream_ = *stream;
+    return {};
+  }
+
+  int receive() {
+    const StageTimer timer(media_->file().options().times, Stage::decode);
+    return avcodec_receive_frame(codec_.get(), frame_.get());
+  }
+
+  // The next packet that is worth decoding; false at the end.
+  Result<bool> read() {
+    const StageTimer timer(media_->file().options().times, Stage::demux);
+    while (true) {
+      auto more = media_->read(*packet_);
+      if (!more || !*more) return more;
+      const auto time = packet_->pts;
+      // What comes before the first frame that decoding can start from cannot be shown.
+      if (!started_ && (packet_->flags & AV_PKT_FLAG_KEY) == 0) continue;
+      if (!started_ && sought_) start_ = time;
+      started_ = true;
+      // Nor can frames that are shown before it: they refer to frames that were left out (open
+      // GOP).
+      if (time != AV_NOPTS_VALUE && start_ != AV_NOPTS_VALUE && time < start_) continue;
+      if (time != AV_NOPTS_VALUE) fed_ = std::max(fed_, time);
+      return true;
+    }
+  }
+
   std::unique_ptr<MediaReader> media_;
   AVStream* stream_ = nullptr;
   CodecPtr codec_;
   PacketPtr packet_;
   FramePtr frame_;
-  bool started_ = false;
+  bool started_ = false, sought_ = false;
+  std::int64_t start_ = AV_NOPTS_VALUE;  // time of the key frame that a seek led to
+  std::int64_t fed_ = AV_NOPTS_VALUE;    // latest time that was given to the decoder
 };
 
 // What decode_video collects: converted frames by their place in the order of presentation.
@@ -153,6 +189,7 @@ struct Collector {
   std::map<std::int64_t, VideoFrame> frames;
 
   Status add(const InputFile& file, const AVFrame& frame, std::int64_t place, double seconds) {
+    const StageTimer timer(file.options().times, Stage::scale);
     auto rgb = pixels.rgb(file, "decode", frame);
     if (!rgb) return fail(rgb.error());
     auto tensor = turns == 0 ? *rgb : at::rot90(*rgb, turns, {0, 1}).contiguous();
@@ -162,9 +199,12 @@ struct Collector {
 };
 
 // Frames are known by their times: decoding goes from key frame to key frame, past all that is not
-// needed. False when a frame did not come out under its time, as after an inexact seek.
+// needed; without `seeking` from the first key frame on. False when a frame did not come out under
+// its time, as after an inexact seek, or not at all: after the key frame of an open group decoders
+// miss what they never saw, and may call that damage.
 Result<bool> collect_by_time(VideoReader& reader, const FrameTable& table,
-                             const std::vector<std::int64_t>& places, Collector& out) {
+                             const std::vector<std::int64_t>& places, bool seeking,
+                             Collector& out) {
   const double unit = av_q2d(reader.stream().time_base);
   const auto wanted = [&](std::int64_t time) {
     const auto at = std::lower_bound(table.times.begin(), table.times.end(), time);
@@ -179,12 +219,21 @@ Result<bool> collect_by_time(VideoReader& reader, const FrameTable& table,
   for (const auto place : places) {
     const auto time = table.times[static_cast<std::size_t>(place)];
     const auto key = key_before(time);
-    if (position == AV_NOPTS_VALUE || key > position)
-      if (!reader.seek(key)) return false;
+    bool sought = false;
+    // A seek saves the frames up to the key frame, unless the decoder is there already.
+    if (position == AV_NOPTS_VALUE || (seeking && key > position && !reader.has_fed(key))) {
+      sought = true;
+      if (!reader.seek(seeking ? key : key_before(table.times.front()))) return false;
+    }
     do {
       auto frame = reader.next(wanted);
+      if (!frame && seeking && frame.error().code == Errc::data_error) return false;
       if (!frame) return fail(frame.error());
       if (*frame == nullptr || (*frame)->pts == AV_NOPTS_VALUE) return false;
+      // Containers may call any frame a key frame.
+      if (std::exchange(sought, false) && (*frame)->key_frame == 0 &&
+          (*frame)->pict_type != AV_PICTURE_TYPE_I)
+        return false;
       position = (*frame)->pts;
       if (position > time) return false;
       if (position == time)
@@ -236,8 +285,10 @@ Result<std::vector<VideoFrame>> decode_frames(
   auto total = table->timed ? static_cast<std::int64_t>(table->times.size()) : table->packets;
   auto indices = uniform_indices(total, count);
   bool done = false;
-  if (table->timed) {
-    auto collected = collect_by_time(*reader, *table, distinct(indices), out);
+  for (const bool seeking : {true, false}) {
+    if (done || !table->timed) break;
+    out.frames.clear();
+    auto collected = collect_by_time(*reader, *table, distinct(indices), seeking, out);
     if (!collected) return fail(collected.error());
     done = *collected;
   }
@@ -261,98 +312,6 @@ Result<std::vector<VideoFrame>> decode_frames(
   return frames;
 }
 
-// Pictures are known by their first bytes.
-AVCodecID picture_codec(const std::uint8_t* bytes, std::size_t size) {
-  struct Kind {
-    std::string_view magic;
-    std::size_t at;
-    AVCodecID codec;
-  };
-  using namespace std::string_view_literals;
-  static constexpr std::array kKinds = {
-      Kind{"\xFF\xD8\xFF"sv, 0, AV_CODEC_ID_MJPEG},
-      Kind{"\x89PNG\r\n"sv, 0, AV_CODEC_ID_PNG},
-      Kind{"BM"sv, 0, AV_CODEC_ID_BMP},
-      Kind{"WEBP"sv, 8, AV_CODEC_ID_WEBP},
-      Kind{"II*\0"sv, 0, AV_CODEC_ID_TIFF},
-      Kind{"MM\0*"sv, 0, AV_CODEC_ID_TIFF},
-  };
-  for (const auto& kind : kKinds)
-    if (size >= kind.at + kind.magic.size() &&
-        std::memcmp(bytes + kind.at, kind.magic.data(), kind.magic.size()) == 0)
-      return kind.codec;
-  return AV_CODEC_ID_NONE;
-}
-
-Result<PacketPtr> read_whole(const InputFile& file) {
-  PacketPtr packet(av_packet_alloc());
-  if (packet == nullptr || av_new_packet(packet.get(), static_cast<int>(file.size())) < 0)
-    return file.failed("open", AVERROR(ENOMEM));
-  std::size_t done = 0;
-  while (done < file.size()) {
-    const auto got = ::read(file.descriptor(), packet->data + done, file.size() - done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return file.failed("open", AVERROR(errno));
-    if (got == 0) return file.failed("open", "shrank while it was read");
-    done += static_cast<std::size_t>(got);
-    if (file.expired()) return file.failed("open", "");
-  }
-  return packet;
-}
-
-struct Picture {
-  InputFile file;
-  FramePtr frame;
-};
-
-Result<Picture> decode_picture(const std::filesystem::path& path, std::string_view stage,
-                               const DecodeOptions& options) {
-  auto input = InputFile::open(path, options, options.limits.picture_bytes);
-  if (!input) return fail(input.error());
-  const InputFile& file = *input;
-  auto packet = read_whole(file);
-  if (!packet) return fail(packet.error());
-  AVCodecParameters parameters{};
-  parameters.codec_type = AVMEDIA_TYPE_VIDEO;
-  parameters.codec_id = picture_codec((*packet)->data, file.size());
-  if (parameters.codec_id == AV_CODEC_ID_NONE)
-    return file.failed("open", "is no picture of a known kind (jpg, png, bmp, webp, tiff)");
-  parameters.format = -1;
-  auto codec = open_decoder(file, parameters, {1, 1}, true);
-  if (!codec) return fail(codec.error());
-  FramePtr frame(av_frame_alloc());
-  if (frame == nullptr) return file.failed(stage, AVERROR(ENOMEM));
-  int code = avcodec_send_packet(codec->get(), packet->get());
-  if (code >= 0) code = avcodec_send_packet(codec->get(), nullptr);
-  if (code >= 0) code = avcodec_receive_frame(codec->get(), frame.get());
-  if (code == AVERROR_EOF) return file.failed(stage, "no picture can be decoded");
-  if (code < 0) return file.failed(stage, code);
-  return Picture{std::move(input).value(), std::move(frame)};
-}
-
-at::Tensor nearest(const at::Tensor& mask, int size) {
-  auto resized = at::empty({size, size}, at::kByte);
-  const auto* from = mask.const_data_ptr<std::uint8_t>();
-  auto* to = resized.mutable_data_ptr<std::uint8_t>();
-  const auto height = mask.size(0), width = mask.size(1);
-  for (std::int64_t y = 0; y < size; ++y)
-    for (std::int64_t x = 0; x < size; ++x)
-      *to++ = from[y * height / size * width + x * width / size];
-  return resized;
-}
-
-// LibTorch throws; nothing may leave this file but a value.
-template <class T, class Body>
-Result<T> guarded(const std::filesystem::path& path, std::string_view stage, const Body& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return fail(Errc::resource_exhausted, path.string() + ": out of memory");
-  } catch (const std::exception& error) {
-    return fail(Errc::data_error, path.string() + ": " + std::string(stage) + ": " + error.what());
-  }
-}
-
 }  // namespace
 
 std::vector<std::int64_t> uniform_indices(std::int64_t frames, int count) {
@@ -374,29 +333,6 @@ Result<std::vector<VideoFrame>> decode_video(const std::filesystem::path& path, 
     return fail(Errc::invalid_argument, path.string() + ": at least one frame must be asked for");
   return guarded<std::vector<VideoFrame>>(
       path, "decode", [&] { return decode_frames(path, count, options, convert); });
-}
-
-Result<at::Tensor> decode_image(const std::filesystem::path& path, const DecodeOptions& options) {
-  return guarded<at::Tensor>(path, "decode", [&]() -> Result<at::Tensor> {
-    auto picture = decode_picture(path, "decode", options);
-    if (!picture) return fail(picture.error());
-    return PixelConverter().rgb(picture->file, "decode", *picture->frame);
-  });
-}
-
-Result<at::Tensor> decode_mask(const std::filesystem::path& path) {
-  return decode_mask(path, 0, {});
-}
-
-Result<at::Tensor> decode_mask(const std::filesystem::path& path, int size,
-                               const DecodeOptions& options) {
-  return guarded<at::Tensor>(path, "mask", [&]() -> Result<at::Tensor> {
-    auto picture = decode_picture(path, "mask", options);
-    if (!picture) return fail(picture.error());
-    auto mask = PixelConverter().non_zero(picture->file, *picture->frame);
-    if (!mask || size <= 0) return mask;
-    return nearest(*mask, size);
-  });
 }
 
 }  // namespace crabcast::data

@@ -1,0 +1,64 @@
+#include "actors/compute/sample_reader.h"
+
+#include <spdlog/spdlog.h>
+
+#include "protocol/sums.h"
+
+namespace crabcast::actors {
+namespace {
+
+constexpr auto kSampleDeadline = std::chrono::seconds(20);
+
+void add_work(const data::StageTimes& times, bool cached, pb::LoaderWork& work) {
+  const auto seconds_of = [&](data::Stage stage) {
+    return static_cast<double>(times[static_cast<std::size_t>(stage)]) * 1e-9;
+  };
+  pb::LoaderWork one;
+  one.set_demux(seconds_of(data::Stage::demux));
+  one.set_decode(seconds_of(data::Stage::decode));
+  one.set_scale(seconds_of(data::Stage::scale));
+  one.set_audio(seconds_of(data::Stage::audio));
+  one.set_log_mel(seconds_of(data::Stage::log_mel));
+  one.set_patches(seconds_of(data::Stage::patches));
+  one.set_samples(1);
+  one.set_cached(cached ? 1 : 0);
+  add_to(work, one);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& process,
+                                                         model::BaseFrontEnd front_end,
+                                                         int children) {
+  data::DecodePoolOptions options;
+  options.children = children;
+  auto pool = data::DecodePool::start(options);
+  if (!pool) return fail(pool.error());
+  std::unique_ptr<data::SampleCache> cache;
+  if (const auto bytes = process.spec.data.cache.samples; bytes > 0) {
+    auto opened = data::SampleCache::open(process.launch.cache_dir() + "/samples", bytes);
+    if (opened)
+      cache = std::move(*opened);
+    else
+      spdlog::warn("samples are decoded anew in every epoch: {}", opened.error().message);
+  }
+  return std::unique_ptr<SampleReader>(
+      new SampleReader(std::move(front_end), std::move(*pool), std::move(cache)));
+}
+
+Result<data::Processed> SampleReader::read(const data::Sample& sample, pb::LoaderWork& work) const {
+  const auto decode = [&] { return pool_->read(sample, front_end_.media, kSampleDeadline); };
+  Result<data::SampleCache::Answer> answer;
+  if (cache_ != nullptr) {
+    answer = cache_->get(sample, front_end_.media, decode);
+  } else if (auto media = decode(); media) {
+    answer = data::SampleCache::Answer{std::move(*media), false};
+  } else {
+    answer = fail(media.error());
+  }
+  if (!answer) return fail(answer.error());
+  add_work(answer->media.times, answer->cached, work);
+  return data::with_prompt(sample, std::move(answer->media), front_end_);
+}
+
+}  // namespace crabcast::actors

@@ -1,0 +1,28 @@
+// A file descriptor that is closed at the end.
+#pragma once
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace crabcast::data {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const { return fd_; }
+  void reset() { *this = Descriptor(); }
+
+ private:
+  int fd_;
+};
+
+}  // namespace crabcast::data

@@ -1,0 +1,182 @@
+#include "data/sample_cache.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <bit>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/patches.h"
+
+namespace crabcast::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Raised whenever the same files and settings would be decoded to something else.
+constexpr std::uint64_t kDecoderVersion = 1;
+constexpr std::size_t kPiece = 256 << 10;
+
+using FileContent = SampleCache::FileContent;
+
+std::array<const fs::path*, 3> files_of(const Sample& sample) {
+  return {&sample.video, &sample.image, &sample.audio};
+}
+
+std::optional<CacheKey> identity_of(const fs::path& file) {
+  struct stat status {};
+  if (::stat(file.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  return CacheKeyHasher()
+      .add("file")
+      .add(file.native())
+      .add(status.st_dev)
+      .add(status.st_ino)
+      .add(static_cast<std::uint64_t>(status.st_size))
+      .add(static_cast<std::uint64_t>(status.st_mtim.tv_sec))
+      .add(static_cast<std::uint64_t>(status.st_mtim.tv_nsec))
+      .key();
+}
+
+std::optional<CacheKey> hash_of(const fs::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return std::nullopt;
+  CacheKeyHasher hash;
+  std::vector<char> piece(kPiece);
+  ssize_t count = 0;
+  while ((count = ::read(descriptor, piece.data(), piece.size())) > 0)
+    hash.add_bytes(piece.data(), static_cast<std::size_t>(count));
+  ::close(descriptor);
+  if (count < 0) return std::nullopt;
+  return hash.key();
+}
+
+at::Tensor tensor_of(const CacheKey& key) {
+  return at::tensor({static_cast<std::int64_t>(key.high), static_cast<std::int64_t>(key.low)},
+                    at::kLong);
+}
+
+std::optional<CacheKey> key_in(const std::vector<at::Tensor>& tensors) {
+  if (tensors.size() != 1 || tensors[0].numel() != 2 || tensors[0].scalar_type() != at::kLong)
+    return std::nullopt;
+  const auto* words = tensors[0].const_data_ptr<std::int64_t>();
+  return CacheKey{static_cast<std::uint64_t>(words[0]), static_cast<std::uint64_t>(words[1])};
+}
+
+at::Tensor or_empty(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.contiguous() : at::empty({0}, at::kFloat);
+}
+
+std::vector<at::Tensor> tensors_of(const SampleMedia& media) {
+  const bool pictures = media.pixel_values.defined();
+  return {at::tensor({media.tokens.video, media.tokens.image, media.tokens.audio}, at::kLong),
+          pictures ? bytes_of_pixels(media.pixel_values) : at::empty({0}, at::kByte),
+          or_empty(media.grid_thw),
+          or_empty(media.seconds_per_grid),
+          or_empty(media.audio_features),
+          or_empty(media.audio_lengths)};
+}
+
+std::optional<SampleMedia> media_in(const std::vector<at::Tensor>& tensors) {
+  constexpr std::size_t kTensors = 6;
+  if (tensors.size() != kTensors || tensors[0].numel() != 3 ||
+      tensors[0].scalar_type() != at::kLong)
+    return std::nullopt;
+  SampleMedia media;
+  const auto* tokens = tensors[0].const_data_ptr<std::int64_t>();
+  media.tokens.video = tokens[0];
+  media.tokens.image = tokens[1];
+  media.tokens.audio = tokens[2];
+  const StageTimer timer(&media.times, Stage::patches);
+  if (tensors[1].numel() > 0) {
+    media.pixel_values = pixels_of_bytes(tensors[1]);
+    media.grid_thw = tensors[2];
+    media.seconds_per_grid = tensors[3];
+  }
+  if (tensors[4].numel() > 0) {
+    media.audio_features = tensors[4];
+    media.audio_lengths = tensors[5];
+  }
+  return media;
+}
+
+// Nothing while the content of a file is not known.
+std::optional<CacheKey> key_of(const Sample& sample, const model::MediaShape& shape,
+                               const std::vector<FileContent>& files) {
+  const Dataset& table = datasets()[sample.dataset];
+  CacheKeyHasher key;
+  key.add("sample").add(kDecoderVersion);
+  for (const std::int64_t setting :
+       {std::int64_t{table.frames}, static_cast<std::int64_t>(table.audio),
+        std::int64_t{table.audio_parts}, std::int64_t{sample.frame_index},
+        std::int64_t{shape.image_size}, std::int64_t{shape.patch_size}, std::int64_t{shape.merge},
+        std::int64_t{shape.temporal_patch}, std::int64_t{shape.mel_bins},
+        static_cast<std::int64_t>(std::bit_cast<std::int32_t>(shape.seconds_per_grid))})
+    key.add(static_cast<std::uint64_t>(setting));
+  for (const fs::path* file : files_of(sample)) key.add(file->empty() ? "none" : "file");
+  for (const FileContent& file : files) {
+    if (!file.content) return std::nullopt;
+    key.add(file.content->high).add(file.content->low);
+  }
+  if (files.empty()) return std::nullopt;
+  return key.key();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SampleCache>> SampleCache::open(const fs::path& folder,
+                                                       std::uint64_t bytes) {
+  auto tensors = TensorCache::open({.folder = folder, .bytes = bytes});
+  if (!tensors) return fail(tensors.error());
+  return std::unique_ptr<SampleCache>(new SampleCache(std::move(*tensors)));
+}
+
+std::optional<CacheKey> SampleCache::known_content(const CacheKey& identity) {
+  const auto known = tensors_->find(identity);
+  return known ? key_in(*known) : std::nullopt;
+}
+
+SampleCache::Files SampleCache::look_up(const Sample& sample) {
+  Files files;
+  for (const fs::path* file : files_of(sample)) {
+    if (file->empty()) continue;
+    const auto identity = identity_of(*file);
+    if (!identity) return {};  // decoding says why
+    files.push_back({file, *identity, known_content(*identity)});
+  }
+  return files;
+}
+
+Result<SampleCache::Answer> SampleCache::get(const Sample& sample, const model::MediaShape& shape,
+                                             const std::function<Result<SampleMedia>()>& read) {
+  Files files = look_up(sample);
+  if (const auto key = key_of(sample, shape, files))
+    if (const auto found = tensors_->find(*key))
+      if (auto media = media_in(*found)) return Answer{std::move(*media), true};
+  auto media = read();
+  if (!media) return fail(media.error());
+  keep(sample, shape, files, *media);
+  return Answer{std::move(*media), false};
+}
+
+// A file is hashed when it was decoded just now: a file that hangs whoever reads it hangs the
+// decoder, which has a deadline, and never this process.
+void SampleCache::keep(const Sample& sample, const model::MediaShape& shape, Files& files,
+                       const SampleMedia& media) {
+  for (FileContent& file : files) {
+    if (file.content) continue;
+    file.content = hash_of(*file.path);
+    // A file that changed while it was read is another one.
+    if (!file.content || identity_of(*file.path) != file.identity) return;
+    (void)tensors_->insert(file.identity, {tensor_of(*file.content)});
+  }
+  if (const auto key = key_of(sample, shape, files))
+    (void)tensors_->insert(*key, tensors_of(media));
+}
+
+}  // namespace crabcast::data

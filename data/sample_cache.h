@@ -1,0 +1,60 @@
+// The media of samples, decoded once: a TensorCache keyed by what the files hold and by what was
+// asked of them.
+//
+// What a file holds is told by an XXH3-128 of its bytes, which is itself kept under the file's
+// identity (path, device, inode, size, time of change), so that a known file is not read again. A
+// file that changes has another identity, and then another content. Pixels are kept as the bytes
+// they were made of: what comes out has the same bits as what went in.
+//
+// Concurrency: all methods from any thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "data/sample_media.h"
+#include "data/tensor_cache.h"
+#include "protocol/error.h"
+
+namespace crabcast::data {
+
+class SampleCache {
+ public:
+  // Errors as those of TensorCache::open.
+  static Result<std::unique_ptr<SampleCache>> open(const std::filesystem::path& folder,
+                                                   std::uint64_t bytes);
+
+  struct Answer {
+    SampleMedia media;
+    bool cached = false;
+  };
+  // Out of the cache, or else by `read`, whose error is the answer's. What was read is kept, unless
+  // one of the files changed meanwhile; that it cannot be kept is no error (see `stats`).
+  Result<Answer> get(const Sample& sample, const model::MediaShape& shape,
+                     const std::function<Result<SampleMedia>()>& read);
+
+  [[nodiscard]] TensorCacheStats stats() const { return tensors_->stats(); }
+  Status flush() { return tensors_->flush(); }
+
+  struct FileContent {
+    const std::filesystem::path* path;
+    CacheKey identity;
+    std::optional<CacheKey> content;  // where it is known
+  };
+
+ private:
+  using Files = std::vector<FileContent>;
+  explicit SampleCache(std::unique_ptr<TensorCache> tensors) : tensors_(std::move(tensors)) {}
+  std::optional<CacheKey> known_content(const CacheKey& identity);
+  Files look_up(const Sample& sample);
+  void keep(const Sample& sample, const model::MediaShape& shape, Files& files,
+            const SampleMedia& media);
+
+  std::unique_ptr<TensorCache> tensors_;
+};
+
+}  // namespace crabcast::data
