@@ -57,13 +57,6 @@ Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd
   return with_prompt(sample, std::move(*media), front_end, system);
 }
 
-Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
-                                 DecodePool& pool, Duration deadline, std::string_view system) {
-  auto media = pool.read(sample, front_end.media, deadline);
-  if (!media) return fail(media.error());
-  return with_prompt(sample, std::move(*media), front_end, system);
-}
-
 Batch make_batch(const std::vector<Processed>& samples, const model::BaseFrontEnd& front_end,
                  BatchUse use) {
   const auto& media = front_end.media;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "data/corpus.h"
-#include "data/decode_pool.h"
 #include "data/prompt.h"
 #include "data/sample_media.h"
 #include "model/tokenizer.h"
@@ -29,12 +28,9 @@ struct Processed : SampleMedia {
 Processed with_prompt(const Sample& sample, SampleMedia media, const model::BaseFrontEnd& front_end,
                       std::string_view system = kSystemText);
 
-// read_media and with_prompt; in this process, or with the media read by a pool.
+// read_media and with_prompt, in this process.
 Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
                                  Duration deadline, std::string_view system = kSystemText);
-Result<Processed> process_sample(const Sample& sample, const model::BaseFrontEnd& front_end,
-                                 DecodePool& pool, Duration deadline,
-                                 std::string_view system = kSystemText);
 
 // The tensors of model::ModelInput, by the same names, right padded.
 struct Batch {

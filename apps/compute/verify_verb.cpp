@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "actors/control/state_folder.h"
 #include "apps/cli/signals.h"
 #include "apps/compute/verb_output.h"
 #include "data/verify.h"
@@ -91,7 +92,8 @@ struct Opened {
 
 Result<Opened> open(const Options& options) {
   Opened opened;
-  auto corpus = data::Corpus::open(options.folder, {"all"});
+  auto corpus =
+      data::Corpus::open(options.folder, {"all"}, actors::StateFolder::standard().indexes());
   if (!corpus) return fail(corpus.error());
   opened.corpus = std::move(*corpus);
   data::DecodePoolOptions decoding;
