@@ -64,7 +64,8 @@ Choice which_sounds(const Picture& picture, const Sound& sound, Rng& rng) {
           of_kinds(picture, sound, name_of, rng)};
 }
 
-Choice which_is_hidden(const Picture& picture, const Sound& sound, Rng& rng) {
+// Options need not be of the scene: what is neither seen nor heard might be, with another sound.
+Choice which_is_hidden(const Picture&, const Sound&, Rng& rng) {
   return {"Which of these is heard but not seen?",
           [](const Picture& p, const Sound& s) -> std::string {
             std::string only;
@@ -75,7 +76,7 @@ Choice which_is_hidden(const Picture& picture, const Sound& sound, Rng& rng) {
             }
             return only;
           },
-          of_kinds(picture, sound, name_of, rng)};
+          of_kinds({}, {}, name_of, rng)};
 }
 
 Choice come_from(const Picture& picture, const Sound&, Rng& rng) {
