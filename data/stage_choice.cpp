@@ -267,7 +267,7 @@ Result<Play> play_choice(const SynthRequest& request, Rng& rng) {
   const Level& level = level_of(request.difficulty);
   const Template& form =
       kTemplates[static_cast<std::size_t>(request.turn(static_cast<int>(kTemplates.size())))];
-  for (;;) {
+  for (int draw = 0; draw < kMostDraws; ++draw) {
     const std::vector<Kind> kinds = shuffled_kinds(rng);
     const std::span<const Kind> all(kinds);
     const int most = form.corners ? 4 : level.most;
@@ -302,6 +302,7 @@ Result<Play> play_choice(const SynthRequest& request, Rng& rng) {
                    {"label", make_target(observed(play.picture, play.sound), right)}};
     return play;
   }
+  return no_scene_fits(request);
 }
 
 }  // namespace crabcast::data

@@ -77,7 +77,7 @@ TEST(SynthDifficulty, HardRowsHoldThePublishedFieldsAndTheReaderTakesThem) {
       ASSERT_TRUE(sample.has_value()) << sample.error().message;
       SCOPED_TRACE(std::string(datasets()[set.dataset].id) + " " + std::to_string(i));
       for (const fs::path& path : {sample->video, sample->image, sample->audio})
-        if (!path.empty()) EXPECT_TRUE(fs::exists(path)) << path;
+        EXPECT_TRUE(path.empty() || fs::exists(path)) << path;
       const auto sound =
           decode_audio(sample->audio, {.window = AudioWindow::first_seconds, .parts = 4});
       ASSERT_TRUE(sound.has_value()) << sound.error().message;
