@@ -67,6 +67,11 @@ Result<Play> play_of(const SynthRequest& request) {
   }
 }
 
+tl::unexpected<Error> no_scene_fits(const SynthRequest& request) {
+  return fail(Errc::internal, "no scene fits " + std::string(request.table().id) + " " +
+                                  request.clip() + " of seed " + std::to_string(request.seed));
+}
+
 Picture draw_row(const Level& level, std::span<const Kind> kinds, Rng& rng) {
   const double slot = 1.0 / static_cast<double>(kinds.size());
   // Neighbours stand at different heights, so a thing may be as wide as its slot.

@@ -74,6 +74,10 @@ Result<Play> play_caption(const SynthRequest& request, Rng& rng);    // avcap
 // The one of a request for a data set of things, by its own random stream.
 Result<Play> play_of(const SynthRequest& request);
 
+// Scenes are drawn until one fits its question; this many without one are a fault of the question.
+inline constexpr int kMostDraws = 100'000;
+tl::unexpected<Error> no_scene_fits(const SynthRequest& request);
+
 // ---- Drawing: kinds and colours are dealt without repetition; sizes, places and sways are free
 
 // In a row, higher and lower in turn, from left to right.

@@ -64,7 +64,8 @@ Choice which_sounds(const Picture& picture, const Sound& sound, Rng& rng) {
           of_kinds(picture, sound, name_of, rng)};
 }
 
-Choice which_is_hidden(const Picture& picture, const Sound& sound, Rng& rng) {
+// Options need not be of the scene: what is neither seen nor heard might be, with another sound.
+Choice which_is_hidden(const Picture&, const Sound&, Rng& rng) {
   return {"Which of these is heard but not seen?",
           [](const Picture& p, const Sound& s) -> std::string {
             std::string only;
@@ -75,7 +76,7 @@ Choice which_is_hidden(const Picture& picture, const Sound& sound, Rng& rng) {
             }
             return only;
           },
-          of_kinds(picture, sound, name_of, rng)};
+          of_kinds({}, {}, name_of, rng)};
 }
 
 Choice come_from(const Picture& picture, const Sound&, Rng& rng) {
@@ -266,7 +267,7 @@ Result<Play> play_choice(const SynthRequest& request, Rng& rng) {
   const Level& level = level_of(request.difficulty);
   const Template& form =
       kTemplates[static_cast<std::size_t>(request.turn(static_cast<int>(kTemplates.size())))];
-  for (;;) {
+  for (int draw = 0; draw < kMostDraws; ++draw) {
     const std::vector<Kind> kinds = shuffled_kinds(rng);
     const std::span<const Kind> all(kinds);
     const int most = form.corners ? 4 : level.most;
@@ -301,6 +302,7 @@ Result<Play> play_choice(const SynthRequest& request, Rng& rng) {
                    {"label", make_target(observed(play.picture, play.sound), right)}};
     return play;
   }
+  return no_scene_fits(request);
 }
 
 }  // namespace crabcast::data

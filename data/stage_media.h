@@ -20,7 +20,8 @@ void paint_still(Canvas& canvas, const Picture& picture);
 Waveform mix(const Sound& sound, const Level& level, double seconds, bool still, Rng& rng);
 
 // The row and the media of a play; the row only where the request wants no media. Of two plays
-// with the same picture the pictures' bytes are the same, and of two with the same sound the sounds'.
+// with the same picture the pictures' bytes are the same, and of two with the same sound the
+// sounds'.
 Result<Scene> render_play(const SynthRequest& request, const Play& play);
 
 }  // namespace crabcast::data

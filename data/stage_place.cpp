@@ -12,7 +12,7 @@ Result<Play> play_place(const SynthRequest& request, Rng& rng) {
   const int seconds = request.table().audio_parts;
   const Level& level = level_of(request.difficulty);
   const int frame = id == "s4" && request.train_row() ? 0 : rng.range(0, seconds - 1);
-  for (;;) {
+  for (int draw = 0; draw < kMostDraws; ++draw) {
     std::vector<Kind> kinds = shuffled_kinds(rng);
     std::swap(kinds[0], *std::ranges::find(kinds, static_cast<Kind>(request.turn(kKindCount))));
     const std::span<const Kind> all(kinds);
@@ -52,6 +52,7 @@ Result<Play> play_place(const SynthRequest& request, Rng& rng) {
                    {"label_content", make_target(observed(play.picture, play.sound), answer)}};
     return play;
   }
+  return no_scene_fits(request);
 }
 
 }  // namespace crabcast::data

@@ -250,7 +250,7 @@ Result<Play> play_question(const SynthRequest& request, Rng& rng) {
   const Template& form =
       templates()[static_cast<std::size_t>(request.turn(static_cast<int>(templates().size())))];
   const std::string_view wanted = form.answers.empty() ? "" : rng.pick(form.answers);
-  for (;;) {
+  for (int draw = 0; draw < kMostDraws; ++draw) {
     const std::vector<Kind> kinds = shuffled_kinds(rng);
     const std::span<const Kind> all(kinds);
     const auto things = static_cast<std::size_t>(rng.range(level.fewest, level.most));
@@ -276,6 +276,7 @@ Result<Play> play_question(const SynthRequest& request, Rng& rng) {
         {"label", make_target(observed(play.picture, play.sound), answer)}};
     return play;
   }
+  return no_scene_fits(request);
 }
 
 }  // namespace crabcast::data

@@ -110,7 +110,7 @@ Result<Play> play_time(const SynthRequest& request, Rng& rng) {
   const AnswerOf answer = id == "ave"    ? one_event
                           : id == "unav" ? events_at_once
                                          : events_of_each_sense;
-  for (;;) {
+  for (int draw = 0; draw < kMostDraws; ++draw) {
     const Counts counts = counts_of(id, level, rng);
     const int things = counts.events + counts.seen + 1;
     std::vector<Kind> kinds = shuffled_kinds(rng);
@@ -152,6 +152,7 @@ Result<Play> play_time(const SynthRequest& request, Rng& rng) {
                    {"label_content", make_target(observed(play.picture, play.sound), text)}};
     return play;
   }
+  return no_scene_fits(request);
 }
 
 }  // namespace crabcast::data
