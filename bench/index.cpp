@@ -8,7 +8,7 @@
 // same JSON file, and MosaicML's StreamingDataset over the same rows as MDS shards. All shuffle,
 // none decodes media; each start is a new process, and imports and the start of the interpreter are
 // not counted. docs/benchmarks.md says what the figures mean.
-#include <sys/resource.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,7 +20,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
 #include "bench/figure.h"
 #include "data/corpus.h"
@@ -72,6 +71,7 @@ double since_ms(std::chrono::steady_clock::time_point start) {
 }
 
 int open_once(const fs::path& folder, std::uint64_t step) {
+  spdlog::set_level(spdlog::level::warn);  // standard output is for the answer
   const double before = resident_mib();
   const auto start = std::chrono::steady_clock::now();
   const auto corpus =

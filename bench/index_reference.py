@@ -9,6 +9,7 @@ from a saved state to the first sample of the batch after STEP, memory that the 
 beside what its imports took. Batches have 64 samples; no worker processes.
 """
 
+import importlib
 import json
 import os
 import pathlib
@@ -19,18 +20,19 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 
 import packages
+import thinker_parity
 
 BATCH = 64
-PACKAGES = ["torchdata==0.11.0", "mosaicml-streaming==0.13.0", "numpy", "boto3", "botocore",
-            "jmespath", "s3transfer", "python-dateutil", "six", "urllib3", "Brotli", "catalogue",
-            "filelock", "fsspec", "Jinja2", "MarkupSafe", "mpmath", "networkx", "paramiko",
-            "python-snappy", "cramjam", "pyyaml", "requests", "certifi", "charset-normalizer",
-            "idna", "sympy", "torchvision", "tqdm", "typing-extensions", "xxhash", "zstd"]
+# Without their dependencies, which would fetch PyTorch again; the rest comes with transformers.
+PACKAGES = ["torchdata==0.11.0", "mosaicml-streaming==0.13.0", "boto3", "botocore", "jmespath",
+            "s3transfer", "python-dateutil", "six", "Brotli", "catalogue", "python-snappy", "cramjam",
+            "xxhash", "zstd"]
 
 
 def prepare_and_run_again():
     build = ROOT / "build"
     libtorch = pathlib.Path(os.environ["CRABCAST_LIBTORCH"])
+    thinker_parity.install(build)
     packages.install(build / "python", PACKAGES, wanted=["torchdata", "streaming", "zstd"])
     libraries = packages.stand_ins(libtorch, build / "parity" / "stand_ins")
     environment = packages.environment(build / "python", libtorch, libraries=libraries)
@@ -59,28 +61,28 @@ def prepare(folder, step):
     return {}
 
 
-def measure(start, resume):
-    """start() gives a loader; resume(loader's samples so far) continues a new one."""
+def measure(start, save):
+    """start() gives a loader; save(loader) gives what goes on in the middle, and is not counted."""
     before = resident_mib()
     began = time.perf_counter()
     loader = start()
     next(iter(loader))
     first = time.perf_counter() - began
+    resume = save(loader)
     began = time.perf_counter()
-    next(iter(resume(loader)))
+    next(iter(resume()))
     second = time.perf_counter() - began
     return {"first_ms": 1e3 * first, "resume_ms": 1e3 * second,
             "memory_mib": resident_mib() - before}
 
 
 def torchdata(folder, step):
-    packages.load_torch()
     from torch.utils.data import Dataset
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     class Rows(Dataset):
-        def __init__(self, file):
-            self.rows = json.loads(file.read_text())
+        def __init__(self, rows):
+            self.rows = rows
 
         def __len__(self):
             return len(self.rows)
@@ -88,14 +90,8 @@ def torchdata(folder, step):
         def __getitem__(self, index):
             return self.rows[index]["video_path"]
 
-    class Ids(Dataset):
-        """As long, for the walk to the state that is saved."""
-
-        def __init__(self, count):
-            self.count = count
-
-        def __len__(self):
-            return self.count
+    class Ids(Rows):
+        """As long, but cheap: for the walk to the state that is saved."""
 
         def __getitem__(self, index):
             return index
@@ -103,37 +99,42 @@ def torchdata(folder, step):
     def loader_of(dataset):
         return StatefulDataLoader(dataset, batch_size=BATCH, shuffle=True)
 
-    def resume(loader):
-        walked = loader_of(Ids(len(loader.dataset)))
+    def start():
+        return loader_of(Rows(json.loads((folder / "ks" / "train.json").read_text())))
+
+    def save(loader):
+        walked = loader_of(Ids(loader.dataset.rows))
         batches = iter(walked)
         for _ in range(step):
             next(batches)
         state = walked.state_dict()
-        resumed = loader_of(loader.dataset)
-        began[0] = time.perf_counter()
-        resumed.load_state_dict(state)
-        return resumed
 
-    began = [0.0]
-    result = measure(lambda: loader_of(Rows(folder / "ks" / "train.json")), resume)
-    # The walk itself is not counted.
-    result["resume_ms"] = 1e3 * (time.perf_counter() - began[0])
-    return result
+        def resume():
+            resumed = loader_of(loader.dataset)
+            resumed.load_state_dict(state)
+            return resumed
+
+        return resume
+
+    return measure(start, save)
 
 
 def streaming(folder, step):
-    packages.load_torch()
     from streaming import StreamingDataset
 
     def start():
         return StreamingDataset(local=str(shards(folder)), shuffle=True, batch_size=BATCH)
 
-    def resume(dataset):
+    def save(dataset):
         state = dataset.state_dict(num_samples=step * BATCH, from_beginning=True)
-        dataset.load_state_dict(state)
-        return dataset
 
-    return measure(start, resume)
+        def resume():
+            dataset.load_state_dict(state)
+            return dataset
+
+        return resume
+
+    return measure(start, save)
 
 
 if __name__ == "__main__":
@@ -141,5 +142,7 @@ if __name__ == "__main__":
         prepare_and_run_again()
     name, folder, step = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     packages.load_torch()
+    for module in ["torchdata.stateful_dataloader", "streaming"]:
+        importlib.import_module(module)  # not counted
     print(json.dumps({"prepare": prepare, "torchdata": torchdata,
                       "streaming": streaming}[name](folder, step)))

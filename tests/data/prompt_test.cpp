@@ -88,5 +88,12 @@ TEST(Prompt, EveryDataSetHasSeveralShortWordings) {
   }
 }
 
+TEST(Prompt, TheWordingFollowsSeedAndEpoch) {
+  std::set<std::string> wordings;
+  for (std::uint64_t wording = 0; wording < 100; ++wording)
+    wordings.insert(instruction(datasets()[0], {0, 7, wording}, ""));
+  EXPECT_EQ(wordings.size(), 4U);
+}
+
 }  // namespace
 }  // namespace crabcast::data
