@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -124,6 +125,7 @@ TEST_F(DecodePoolTest, ACrashCostsOneSample) {
   ASSERT_NE(pool, nullptr);
   for (const int crash : {SIGSEGV, SIGABRT, SIGILL}) {
     const pid_t child = pool->children().front();
+    ASSERT_GT(child, 0);
     ASSERT_EQ(::kill(child, SIGSTOP), 0);
     auto read = std::async(std::launch::async, [&] { return pool->read(whole(), {}, kDeadline); });
     ASSERT_TRUE(has_request(child));
@@ -159,11 +161,16 @@ TEST_F(DecodePoolTest, AHangEndsAtTheDeadline) {
 TEST_F(DecodePoolTest, AChildThatIsKilledFromOutsideCostsNothing) {
   const auto pool = start(1);
   ASSERT_NE(pool, nullptr);
-  ASSERT_EQ(::kill(pool->children().front(), SIGSEGV), 0);
+  pid_t child = pool->children().front();
+  ASSERT_GT(child, 0);
+  ASSERT_EQ(::kill(child, SIGSEGV), 0);
+  siginfo_t info{};  // dead, but not reaped: that is left to the pool
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
   const auto idle = pool->read(whole(), {}, kDeadline);
   EXPECT_TRUE(idle.has_value()) << idle.error().message;
 
-  const pid_t child = pool->children().front();
+  child = pool->children().front();
+  ASSERT_GT(child, 0);
   ASSERT_EQ(::kill(child, SIGSTOP), 0);
   auto read = std::async(std::launch::async, [&] { return pool->read(whole(), {}, kDeadline); });
   ASSERT_TRUE(has_request(child));
