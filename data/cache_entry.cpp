@@ -62,11 +62,16 @@ struct Shape {
   std::size_t bytes = 0;
 };
 
+bool is_plain(std::uint8_t type) {
+  return type <= static_cast<int>(at::kBFloat16) && !c10::isComplexType(at::ScalarType(type)) &&
+         !c10::isQIntType(at::ScalarType(type));
+}
+
 Shape read_shape(Cursor& cursor) {
   Shape shape;
   const auto type = cursor.take<std::uint8_t>();
   const auto dimensions = cursor.take<std::uint8_t>();
-  cursor.good = cursor.good && type < static_cast<int>(at::ScalarType::ComplexHalf) &&
+  cursor.good = cursor.good && is_plain(type) &&
                 dimensions <= kMaxDimensions;
   if (!cursor.good) return shape;
   shape.type = static_cast<at::ScalarType>(type);

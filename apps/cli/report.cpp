@@ -57,9 +57,9 @@ void LedgerSums::add(const pb::CommitRecord& commit) {
   if (commit.generation() == generation) {
     steady_samples += samples;
     steady_seconds += commit.seconds();
+    add_to(stages, commit.stages());
   }
   generation = commit.generation();
-  add_to(stages, commit.stages());
   add_to(work, commit.work());
   if (commit.skipped()) ++skipped;
   for (const auto& loss : commit.losses()) {

@@ -19,7 +19,8 @@
 //                        skipped steps do not count
 //   tasks                [{task, first_loss, last_loss, change_percent, samples, tokens}]
 //   stages               [{stage, seconds, share}] for data, forward, backward, reduce, commit,
-//                        optimizer: mean over the members; shares add up to 1
+//                        optimizer: mean over the members, without the first step of each
+//                        generation; shares add up to 1
 //   loader               {samples, cached_share, padding_left_out, waited_share, batches_at_hand,
 //                        stages: [{stage, seconds, share}]}: what was decoded for committed steps.
 //                        waited_share: of the batches, those that a worker had to wait for;

@@ -113,8 +113,8 @@ TEST_F(ReportTest, Numbers) {
 
   const json& stages = report.at("stages");
   ASSERT_EQ(stages.size(), 6U);
-  EXPECT_EQ(stages[0], (json{{"stage", "data"}, {"seconds", 2.5}, {"share", 0.125}}));
-  EXPECT_EQ(stages[2], (json{{"stage", "backward"}, {"seconds", 10.0}, {"share", 0.5}}));
+  EXPECT_EQ(stages[0], (json{{"stage", "data"}, {"seconds", 2.25}, {"share", 0.125}}));
+  EXPECT_EQ(stages[2], (json{{"stage", "backward"}, {"seconds", 9.0}, {"share", 0.5}}));
   EXPECT_EQ(stages[3].at("stage"), "reduce");
   EXPECT_EQ(stages[4].at("share"), 0.03125);
 

@@ -29,7 +29,7 @@ void add_cover(const std::filesystem::path& from, const std::filesystem::path& t
   track->codecpar->codec_tag = 0;
   track->time_base = in->streams[0]->time_base;
   AVStream* cover = avformat_new_stream(out, nullptr);
-  cover->disposition = AV_DISPOSITION_ATTACHED_PIC | AV_DISPOSITION_DEFAULT;
+  cover->disposition = AV_DISPOSITION_ATTACHED_PIC;  // and nothing else, or it is a track
   cover->codecpar->codec_type = AVMEDIA_TYPE_VIDEO;
   cover->codecpar->codec_id = AV_CODEC_ID_PNG;
   cover->codecpar->width = 200;
