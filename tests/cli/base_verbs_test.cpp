@@ -35,7 +35,7 @@ TEST_F(BaseVerbsTest, HelpSaysHow) {
 TEST_F(BaseVerbsTest, InspectShowsABase) {
   const auto done = run({"base", "inspect", published()});
   EXPECT_EQ(done.code, 0) << done.err;
-  EXPECT_THAT(done.out, HasSubstr("text 3 layers of 128 with 4 heads"));
+  EXPECT_THAT(done.out, HasSubstr("text 4 layers of 128 with 4 heads"));
   EXPECT_EQ(done.err, "");
   const json report = json::parse(run({"base", "inspect", published(), "--json"}).out);
   EXPECT_EQ(report.at("clean"), true);

@@ -70,7 +70,7 @@ class GenerateTest : public CliTest {
     auto state = session.state();
     for (auto& [name, tensor] : state)
       if (name.starts_with("adapter/"))
-        model::fill_uniform(tensor, model::combine_key(key, model::name_key(name)), 0.1);
+        model::fill_uniform(tensor, model::combine_key(key, model::name_key(name)), 0.4);
     EXPECT_TRUE(session.load_state(state, true).has_value());
     // Not in the order in which a worker saves it: nothing may rely on that.
     std::rotate(state.begin(), state.begin() + static_cast<std::ptrdiff_t>(state.size() / 2),
