@@ -71,8 +71,7 @@ Shape read_shape(Cursor& cursor) {
   Shape shape;
   const auto type = cursor.take<std::uint8_t>();
   const auto dimensions = cursor.take<std::uint8_t>();
-  cursor.good = cursor.good && is_plain(type) &&
-                dimensions <= kMaxDimensions;
+  cursor.good = cursor.good && is_plain(type) && dimensions <= kMaxDimensions;
   if (!cursor.good) return shape;
   shape.type = static_cast<at::ScalarType>(type);
   shape.bytes = c10::elementSize(shape.type);
