@@ -254,6 +254,9 @@ void TensorCache::take_in_inbox(rocksdb::DB& db) {
 }
 
 void TensorCache::measure(rocksdb::DB& db) {
+  std::error_code code;
+  const fs::space_info space = fs::space(options_.folder, code);
+  has_room_ = code || space.available >= options_.leave_free;
   std::vector<rocksdb::LiveFileMetaData> files;
   db.GetLiveFilesMetaData(&files);
   std::uint64_t bytes = 0, first = db.GetLatestSequenceNumber();
@@ -314,6 +317,9 @@ Status TensorCache::write(const CacheKey& key, std::string entry) {
     return fail(Errc::resource_exhausted, "an entry of " + std::to_string(entry.size()) +
                                               " bytes is too large for a cache of " +
                                               std::to_string(options_.bytes));
+  if (!has_room_)
+    return fail(Errc::disk_full, "the disk of the cache in " + options_.folder.string() +
+                                     " has little room left, which is for others");
   Database db;
   {
     std::lock_guard lock(mutex_);

@@ -9,6 +9,9 @@
 // secondary instances and leave what they insert in `inbox/` as finished SST files, which the owner
 // takes in. When the owner ends, the next one that has a look (`look_every`) becomes the owner.
 //
+// A cache takes no room from others: while less than `leave_free` is free on its disk, nothing is
+// inserted. Checkpoints and ledgers lie there too.
+//
 // A cache can only lose entries, never give wrong ones: every entry has a checksum over all its
 // bytes, checked when it is read; one that does not fit counts as not there. Nothing is synced: a
 // power cut costs the newest entries. A store that cannot be read is emptied when it is opened.
@@ -63,6 +66,7 @@ class CacheKeyHasher {
 
 struct TensorCacheOptions {
   std::filesystem::path folder;
+  std::uint64_t leave_free = 1ULL << 30;          // bytes
   std::uint64_t bytes = 0;                        // limit on disk, at least 1 MiB
   Duration look_every = std::chrono::seconds(2);  // at the inbox, or for the owner's place
 };
@@ -111,6 +115,7 @@ class TensorCache {
   const TensorCacheOptions options_;
   std::atomic<std::uint64_t> hits_ = 0, misses_ = 0, damaged_ = 0, inserted_ = 0, renewed_ = 0;
   std::atomic<std::uint64_t> bytes_ = 0;
+  std::atomic<bool> has_room_ = true;
   std::atomic<std::uint64_t> old_before_ = 0;  // entries with an older stamp are renewed when used
   std::filesystem::path reader_folder_;        // a secondary instance's own
   std::mutex looking_;                         // one thread looks at a time

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kLimit = 8 << 20;
 
 TensorCacheOptions options_for(const fs::path& folder, std::uint64_t bytes = kLimit) {
-  return {.folder = folder, .bytes = bytes, .look_every = Duration::zero()};
+  return {.folder = folder, .leave_free = 0, .bytes = bytes, .look_every = Duration::zero()};
 }
 
 std::unique_ptr<TensorCache> open_cache(const fs::path& folder, std::uint64_t bytes = kLimit) {
@@ -200,6 +200,18 @@ TEST(TensorCache, AReaderWhoseOwnerIsStuckFillsNoDisk) {
   ASSERT_FALSE(last.has_value());
   EXPECT_EQ(last.error().code, Errc::queue_full);
   EXPECT_TRUE(holds(*owner, 0)) << "what was left before is taken in all the same";
+}
+
+TEST(TensorCache, LeavesRoomOnTheDiskForOthers) {
+  const crabcast::testing::TemporaryFolder folder;
+  auto options = options_for(folder.path());
+  options.leave_free = 1ULL << 60;
+  auto cache = TensorCache::open(options);
+  ASSERT_TRUE(cache.has_value()) << cache.error().message;
+  const Status inserted = (*cache)->insert(key_of(1), value_of(1));
+  ASSERT_FALSE(inserted.has_value());
+  EXPECT_EQ(inserted.error().code, Errc::disk_full);
+  EXPECT_FALSE(holds(**cache, 1));
 }
 
 TEST(TensorCache, RefusesWhatItCannotHold) {
