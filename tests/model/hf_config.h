@@ -83,7 +83,9 @@ inline nlohmann::json config_json(const ThinkerConfig& c, const HfLayout& layout
                         {"pad_token_id", c.special.pad},
                         {"bos_token_id", c.special.im_start},
                         {"eos_token_id", c.special.im_end},
-                        {"position_id_per_seconds", c.position_id_per_seconds},
+                        // Published as a whole number, and transformers takes no other.
+                        {"position_id_per_seconds",
+                         static_cast<std::int64_t>(c.position_id_per_seconds)},
                         {"tie_word_embeddings", c.tie_word_embeddings}};
   if (!layout.nested) return thinker;
   return {{"architectures", {"Qwen2_5OmniModel"}},

@@ -22,7 +22,7 @@ using Layout = std::vector<std::vector<std::size_t>>;
 
 TEST(PackLayout, LongestFirstIntoTheFirstPackWithRoom) {
   EXPECT_THAT(pack_layout({3, 9, 4, 6, 1}, 10),
-              ElementsAre(ElementsAre(0, 3), ElementsAre(1, 4), ElementsAre(2)));
+              ElementsAre(ElementsAre(0), ElementsAre(1, 4), ElementsAre(2, 3)));
   EXPECT_THAT(pack_layout({5, 5, 5, 5}, 10), ElementsAre(ElementsAre(0, 1), ElementsAre(2, 3)));
 }
 

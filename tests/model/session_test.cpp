@@ -89,7 +89,10 @@ TEST(Session, LossIsTheShiftedCrossEntropyOfTheAnswer) {
 }
 
 TEST(Session, AFreshModelKnowsNothing) {
-  const auto losses = open()->evaluate_loss(toy_batch(mixed_samples()));
+  const auto session =
+      Session::open(options(), Base{nano(), random_nano_weights(), "random"}, BaseFrontEnd{});
+  ASSERT_TRUE(session.has_value()) << session.error().message;
+  const auto losses = (*session)->evaluate_loss(toy_batch(mixed_samples()));
   ASSERT_TRUE(losses.has_value());
   for (const SampleLoss& sample : *losses) {
     const double mean = sample.loss_sum / static_cast<double>(sample.tokens);
