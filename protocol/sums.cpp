@@ -27,6 +27,13 @@ void add_to(pb::LoaderWork& sum, const pb::LoaderWork& more) {
   sum.set_at_hand(sum.at_hand() + more.at_hand());
 }
 
+void add_to(pb::TaskLoss& sum, const pb::TaskLoss& more) {
+  sum.set_task(more.task());
+  sum.set_loss_sum(sum.loss_sum() + more.loss_sum());
+  sum.set_tokens(sum.tokens() + more.tokens());
+  sum.set_samples(sum.samples() + more.samples());
+}
+
 double padding_share(const pb::LoaderWork& work) {
   if (work.cells() == 0) return 0;
   return 1 - static_cast<double>(work.tokens()) / static_cast<double>(work.cells());

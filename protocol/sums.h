@@ -7,6 +7,7 @@ namespace crabcast {
 
 void add_to(pb::StageSeconds& sum, const pb::StageSeconds& more, double times = 1);
 void add_to(pb::LoaderWork& sum, const pb::LoaderWork& more);
+void add_to(pb::TaskLoss& sum, const pb::TaskLoss& more);  // takes over the task's name
 // The part of `tokens` in `cells` that is missing: what padded batches would compute for nothing.
 // 0 without cells.
 double padding_share(const pb::LoaderWork& work);

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "actors/control/job_machine.h"
+#include "protocol/sums.h"
 
 namespace crabcast::actors {
 namespace {
@@ -10,13 +11,6 @@ namespace {
 constexpr std::size_t kEvaluationsWaiting = 2;
 constexpr int kEvaluationTries = 3;
 constexpr std::uint32_t kFinalSaveTries = 6;
-
-void add_loss(pb::TaskLoss& sum, const pb::TaskLoss& more) {
-  sum.set_task(more.task());
-  sum.set_loss_sum(sum.loss_sum() + more.loss_sum());
-  sum.set_tokens(sum.tokens() + more.tokens());
-  sum.set_samples(sum.samples() + more.samples());
-}
 
 }  // namespace
 
@@ -352,7 +346,7 @@ void JobMachine::refresh_status() {
   double tokens = 0;
   for (const auto& [task, recent] : recent_losses_) {
     auto& sum = *status_.add_losses();
-    for (const auto& loss : recent) add_loss(sum, loss);
+    for (const auto& loss : recent) add_to(sum, loss);
     loss_sum += sum.loss_sum();
     tokens += static_cast<double>(sum.tokens());
   }

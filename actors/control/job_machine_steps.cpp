@@ -11,13 +11,6 @@ namespace {
 constexpr std::size_t kRecentCommits = 20;  // window of samples/s and of the shown losses
 constexpr std::size_t kCheckpointsInFlight = 2;
 
-void add_loss(pb::TaskLoss& sum, const pb::TaskLoss& more) {
-  sum.set_task(more.task());
-  sum.set_loss_sum(sum.loss_sum() + more.loss_sum());
-  sum.set_tokens(sum.tokens() + more.tokens());
-  sum.set_samples(sum.samples() + more.samples());
-}
-
 }  // namespace
 
 // ---- steps ------------------------------------------------------------------------------------
@@ -109,7 +102,7 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
       *record.add_substitutions() = substitution;
     add_to(*record.mutable_work(), lane->work());
     quarantine_into(record, *lane);
-    for (const auto& loss : lane->losses()) add_loss(losses[loss.task()], loss);
+    for (const auto& loss : lane->losses()) add_to(losses[loss.task()], loss);
   }
   for (const auto& [task, loss] : losses) *record.add_losses() = loss;
   const auto& first = *members_.at(roles.front()).step_ready;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "protocol/sums.h"
+
 namespace crabcast::actors {
 namespace {
 
@@ -21,13 +23,7 @@ std::optional<double> mean_loss(const TaskLosses& losses, const std::string& tas
 
 void add_losses(TaskLosses& sums, const pb::CommitRecord& commit) {
   if (commit.skipped()) return;
-  for (const auto& loss : commit.losses()) {
-    auto& sum = sums[loss.task()];
-    sum.set_task(loss.task());
-    sum.set_loss_sum(sum.loss_sum() + loss.loss_sum());
-    sum.set_tokens(sum.tokens() + loss.tokens());
-    sum.set_samples(sum.samples() + loss.samples());
-  }
+  for (const auto& loss : commit.losses()) add_to(sums[loss.task()], loss);
 }
 
 AdaptiveMixture::AdaptiveMixture(const MixtureSpec& spec, std::vector<std::string> tasks,
