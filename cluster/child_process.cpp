@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "cluster/wake_up.h"
+#include "protocol/descriptor.h"
 
 namespace crabcast::cluster {
 namespace {
@@ -29,25 +30,6 @@ namespace {
 constexpr auto kStartTimeout = std::chrono::seconds(30);
 // After SIGKILL only a process that is stuck inside the kernel is still there.
 constexpr auto kReapTimeout = std::chrono::seconds(5);
-
-// A file descriptor that is closed at the end.
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-  void reset() { *this = Descriptor(); }
-
- private:
-  int fd_;
-};
 
 // The same file under a number above the standard streams', which the child redirects.
 Descriptor above_standard_streams(int fd) {

@@ -10,9 +10,9 @@
 #include <span>
 #include <utility>
 
+#include "data/files.h"
 #include "data/index_db.h"
 #include "data/row_scan.h"
-#include "data/synth_files.h"
 #include "protocol/checksum.h"
 
 namespace crabcast::data {

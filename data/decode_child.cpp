@@ -92,6 +92,7 @@ Status serve(const DecodeChildOptions& options) {
   ready.mutable_ready();
   CRABCAST_TRY(send_packet(options.socket, ready));
   while (true) {
+    // For ever: an idle child ends with its pool, whose end the kernel tells (PR_SET_PDEATHSIG).
     auto packet = receive_packet(options.socket, TimePoint::max());
     if (!packet) return fail(packet.error());
     if (!*packet) return {};

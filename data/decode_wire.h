@@ -6,10 +6,10 @@
 #include <optional>
 #include <string>
 
-#include "data/descriptor.h"
 #include "data/sample_media.h"
 #include "protocol/clock.h"
 #include "protocol/decode.pb.h"
+#include "protocol/descriptor.h"
 #include "protocol/error.h"
 
 namespace crabcast::data {

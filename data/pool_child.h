@@ -8,7 +8,7 @@
 
 #include "data/decode_pool.h"
 #include "data/decode_wire.h"
-#include "data/descriptor.h"
+#include "protocol/descriptor.h"
 
 namespace crabcast::data {
 

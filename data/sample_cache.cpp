@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,6 +165,12 @@ Result<SampleCache::Answer> SampleCache::get(const Sample& sample, const model::
   return Answer{std::move(*media), false};
 }
 
+void SampleCache::insert(const CacheKey& key, const std::vector<at::Tensor>& tensors) {
+  const Status kept = tensors_->insert(key, tensors);
+  if (!kept && !told_.exchange(true))
+    spdlog::warn("decoded samples are not kept: {}", kept.error().message);
+}
+
 // A file is hashed when it was decoded just now: a file that hangs whoever reads it hangs the
 // decoder, which has a deadline, and never this process.
 void SampleCache::keep(const Sample& sample, const model::MediaShape& shape, Files& files,
@@ -173,10 +180,9 @@ void SampleCache::keep(const Sample& sample, const model::MediaShape& shape, Fil
     file.content = hash_of(*file.path);
     // A file that changed while it was read is another one.
     if (!file.content || identity_of(*file.path) != file.identity) return;
-    (void)tensors_->insert(file.identity, {tensor_of(*file.content)});
+    insert(file.identity, {tensor_of(*file.content)});
   }
-  if (const auto key = key_of(sample, shape, files))
-    (void)tensors_->insert(*key, tensors_of(media));
+  if (const auto key = key_of(sample, shape, files)) insert(*key, tensors_of(media));
 }
 
 }  // namespace crabcast::data

@@ -9,6 +9,7 @@
 // Concurrency: all methods from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -33,12 +34,9 @@ class SampleCache {
     bool cached = false;
   };
   // Out of the cache, or else by `read`, whose error is the answer's. What was read is kept, unless
-  // one of the files changed meanwhile; that it cannot be kept is no error (see `stats`).
+  // one of the files changed meanwhile. That it cannot be kept is no error: the log says so, once.
   Result<Answer> get(const Sample& sample, const model::MediaShape& shape,
                      const std::function<Result<SampleMedia>()>& read);
-
-  [[nodiscard]] TensorCacheStats stats() const { return tensors_->stats(); }
-  Status flush() { return tensors_->flush(); }
 
   struct FileContent {
     const std::filesystem::path* path;
@@ -51,10 +49,12 @@ class SampleCache {
   explicit SampleCache(std::unique_ptr<TensorCache> tensors) : tensors_(std::move(tensors)) {}
   std::optional<CacheKey> known_content(const CacheKey& identity);
   Files look_up(const Sample& sample);
+  void insert(const CacheKey& key, const std::vector<at::Tensor>& tensors);
   void keep(const Sample& sample, const model::MediaShape& shape, Files& files,
             const SampleMedia& media);
 
   std::unique_ptr<TensorCache> tensors_;
+  std::atomic<bool> told_ = false;
 };
 
 }  // namespace crabcast::data

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "data/synth_files.h"
+#include "data/files.h"
 #include "data/synth_sample.h"
 
 namespace crabcast::data {

@@ -1,18 +1,14 @@
 #include "data/tensor_cache.h"
 
-#include <fcntl.h>
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/sst_file_writer.h>
 #include <rocksdb/table.h>
-#include <sys/file.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
-#include <bit>
-#include <cerrno>
 #include <system_error>
 #include <utility>
 
@@ -65,14 +61,6 @@ Error store_error(const rocksdb::Status& status, const fs::path& folder) {
   return {code, "the cache in " + folder.string() + ": " + status.ToString()};
 }
 
-Status make_folder(const fs::path& folder) {
-  std::error_code code;
-  fs::create_directories(folder, code);
-  if (code)
-    return fail(error_from_errno(code.value(), "make the cache's folder " + folder.string()));
-  return {};
-}
-
 // An entry where RocksDB read it. The store outlives the value.
 struct Pinned {
   std::shared_ptr<rocksdb::DB> db;
@@ -81,67 +69,7 @@ struct Pinned {
 
 }  // namespace
 
-std::string CacheKey::bytes() const {
-  std::string out(16, '\0');
-  for (int i = 0; i < 8; ++i) {
-    out[static_cast<std::size_t>(i)] = static_cast<char>(high >> (56 - 8 * i));
-    out[static_cast<std::size_t>(8 + i)] = static_cast<char>(low >> (56 - 8 * i));
-  }
-  return out;
-}
-
-struct CacheKeyHasher::State {
-  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> xxh3{XXH3_createState(), XXH3_freeState};
-};
-
-CacheKeyHasher::CacheKeyHasher() : state_(std::make_unique<State>()) {
-  XXH3_128bits_reset(state_->xxh3.get());
-}
-
-CacheKeyHasher::~CacheKeyHasher() = default;
-
-CacheKeyHasher& CacheKeyHasher::add(std::string_view field) {
-  add(field.size());
-  add_bytes(field.data(), field.size());
-  return *this;
-}
-
-CacheKeyHasher& CacheKeyHasher::add(std::uint64_t field) {
-  add_bytes(&field, sizeof field);
-  return *this;
-}
-
-void CacheKeyHasher::add_bytes(const void* data, std::size_t size) {
-  XXH3_128bits_update(state_->xxh3.get(), data, size);
-}
-
-CacheKey CacheKeyHasher::key() const {
-  const XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh3.get());
-  return {hash.high64, hash.low64};
-}
-
 // ---- Opening ------------------------------------------------------------------------------------
-
-// The owner's place: held as long as the descriptor is open, and free when its process has ended.
-class TensorCache::Place {
- public:
-  static Result<std::unique_ptr<Place>> take(const fs::path& file) {
-    const int descriptor = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (descriptor < 0) return fail(error_from_errno(errno, "open " + file.string()));
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return std::make_unique<Place>(descriptor);
-    const int reason = errno;
-    ::close(descriptor);
-    if (reason == EWOULDBLOCK) return nullptr;
-    return fail(error_from_errno(reason, "lock " + file.string()));
-  }
-  explicit Place(int descriptor) : descriptor_(descriptor) {}
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
-  ~Place() { ::close(descriptor_); }
-
- private:
-  int descriptor_;
-};
 
 TensorCache::TensorCache(TensorCacheOptions options) : options_(std::move(options)) {}
 
@@ -163,22 +91,25 @@ Result<std::unique_ptr<TensorCache>> TensorCache::open(const TensorCacheOptions&
 
 // As the owner where that place is free, and else as a reader.
 Status TensorCache::take_place() {
-  auto place = Place::take(options_.folder / "owner.lock");
+  auto place = FileLock::try_acquire(options_.folder / "owner.lock");
   if (!place) return fail(place.error());
-  if (*place == nullptr) return open_as_reader();
-  return open_as_owner(std::move(*place));
+  if (!*place) return open_as_reader();
+  return open_as_owner(std::move(**place));
 }
 
-Status TensorCache::open_as_owner(std::unique_ptr<Place> place) {
+Status TensorCache::open_as_owner(FileLock place) {
   const fs::path store = options_.folder / "store";
   const rocksdb::Options options = store_options(options_.bytes);
   rocksdb::DB* raw = nullptr;
   rocksdb::Status opened = rocksdb::DB::Open(options, store.string(), &raw);
   bool emptied = false;
   if (opened.IsCorruption() || opened.IsInvalidArgument()) {
+    const std::string why = opened.ToString();
     rocksdb::Status gone = rocksdb::DestroyDB(store.string(), options);
     opened = gone.ok() ? rocksdb::DB::Open(options, store.string(), &raw) : gone;
     emptied = true;
+    spdlog::warn("the cache in {} could not be read and begins anew: {}", options_.folder.string(),
+                 why);
   }
   if (!opened.ok()) return fail(store_error(opened, options_.folder));
   Database db(raw);
@@ -186,7 +117,7 @@ Status TensorCache::open_as_owner(std::unique_ptr<Place> place) {
   measure(*db);
   std::lock_guard lock(mutex_);
   db_ = std::move(db);
-  place_ = std::move(place);
+  place_.emplace(std::move(place));
   emptied_ = emptied;
   return {};
 }
@@ -220,7 +151,7 @@ void TensorCache::look() {
     if (now < next_look_) return;
     next_look_ = now + options_.look_every;
     db = db_;
-    owner = place_ != nullptr;
+    owner = place_.has_value();
   }
   const std::unique_lock looking(looking_, std::try_to_lock);
   if (!looking) return;
@@ -229,9 +160,10 @@ void TensorCache::look() {
     measure(*db);
     return;
   }
-  auto place = Place::take(options_.folder / "owner.lock");
-  if (place && *place != nullptr) {
-    if (open_as_owner(std::move(*place))) (void)write_pending();
+  auto place = FileLock::try_acquire(options_.folder / "owner.lock");
+  if (place && *place) {
+    // What fails here is tried again at the next look.
+    if (open_as_owner(std::move(**place))) (void)write_pending();
   } else if (db == nullptr) {
     (void)open_as_reader();
   } else if (db->TryCatchUpWithPrimary().ok()) {
@@ -323,7 +255,7 @@ Status TensorCache::write(const CacheKey& key, std::string entry) {
   Database db;
   {
     std::lock_guard lock(mutex_);
-    if (place_ == nullptr) {
+    if (!place_) {
       pending_bytes_ += entry.size();
       pending_.insert_or_assign(key.bytes(), std::move(entry));
       if (pending_bytes_ < file_bytes(options_.bytes)) return {};
@@ -387,7 +319,7 @@ Status TensorCache::flush() {
   Database db;
   {
     std::lock_guard lock(mutex_);
-    if (place_ != nullptr) db = db_;
+    if (place_.has_value()) db = db_;
   }
   if (db == nullptr) return {};
   const rocksdb::Status flushed = db->Flush(rocksdb::FlushOptions());
@@ -403,7 +335,7 @@ TensorCacheStats TensorCache::stats() const {
           .inserted = inserted_,
           .renewed = renewed_,
           .bytes = bytes_,
-          .owner = place_ != nullptr,
+          .owner = place_.has_value(),
           .emptied = emptied_};
 }
 

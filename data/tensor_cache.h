@@ -29,9 +29,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "data/cache_key.h"
+#include "data/files.h"
 #include "protocol/clock.h"
 #include "protocol/error.h"
 
@@ -40,29 +41,6 @@ class DB;
 }
 
 namespace crabcast::data {
-
-// XXH3-128 of all that a value depends on (CacheKeyHasher).
-struct CacheKey {
-  std::uint64_t high = 0, low = 0;
-  friend auto operator<=>(const CacheKey&, const CacheKey&) = default;
-  [[nodiscard]] std::string bytes() const;  // 16, big-endian
-};
-
-// Fields are told apart: ("a", "bc") is another key than ("ab", "c").
-class CacheKeyHasher {
- public:
-  CacheKeyHasher();
-  ~CacheKeyHasher();
-  CacheKeyHasher& add(std::string_view field);
-  CacheKeyHasher& add(std::uint64_t field);
-  // Without a mark of where they begin and end: for a stream in pieces.
-  void add_bytes(const void* data, std::size_t size);
-  [[nodiscard]] CacheKey key() const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
 
 struct TensorCacheOptions {
   std::filesystem::path folder;
@@ -96,11 +74,10 @@ class TensorCache {
   [[nodiscard]] TensorCacheStats stats() const;
 
  private:
-  class Place;
   using Database = std::shared_ptr<rocksdb::DB>;
   explicit TensorCache(TensorCacheOptions options);
   Status take_place();
-  Status open_as_owner(std::unique_ptr<Place> place);
+  Status open_as_owner(FileLock place);
   Status open_as_reader();
   void look();
   void take_in_inbox(rocksdb::DB& db);
@@ -120,7 +97,7 @@ class TensorCache {
   std::filesystem::path reader_folder_;        // a secondary instance's own
   std::mutex looking_;                         // one thread looks at a time
   mutable std::mutex mutex_;                   // guards what follows
-  std::unique_ptr<Place> place_;               // the owner's; null: a reader
+  std::optional<FileLock> place_;              // the owner's; none: a reader
   Database db_;                                // null: a reader before there is a store
   bool emptied_ = false;
   std::map<std::string, std::string> pending_;  // a reader's, until they fill a file

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "data/descriptor.h"
 #include "protocol/clock.h"
+#include "protocol/descriptor.h"
 #include "protocol/error.h"
 
 namespace crabcast::data {

@@ -1,4 +1,4 @@
-#include "data/synth_files.h"
+#include "data/files.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -13,21 +13,6 @@ namespace crabcast::data {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 tl::unexpected<Error> file_failure(int number, std::string_view doing, const fs::path& path) {
   Error error = error_from_errno(number, std::string(doing) + " " + path.string());
@@ -110,12 +95,22 @@ Status publish_folder(const fs::path& partial, const fs::path& folder) {
   return {};
 }
 
-Result<FileLock> FileLock::acquire(const fs::path& path, Duration wait) {
+Result<std::optional<FileLock>> FileLock::try_acquire(const fs::path& path) {
   Descriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (file.get() < 0) return file_failure(errno, "creating", path);
-  const TimePoint deadline = Clock::now() + wait;
   while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return file_failure(errno, "locking", path);
+    if (errno == EWOULDBLOCK) return std::nullopt;
+    if (errno != EINTR) return file_failure(errno, "locking", path);
+  }
+  return FileLock(std::move(file));
+}
+
+Result<FileLock> FileLock::acquire(const fs::path& path, Duration wait) {
+  const TimePoint deadline = Clock::now() + wait;
+  while (true) {
+    auto lock = try_acquire(path);
+    if (!lock) return fail(lock.error());
+    if (*lock) return std::move(**lock);
     if (Clock::now() >= deadline)
       return fail(Errc::timeout, "another process holds " + path.string() +
                                      "; wait until it has finished, or stop it");
@@ -123,12 +118,6 @@ Result<FileLock> FileLock::acquire(const fs::path& path, Duration wait) {
     constexpr int kAgainMs = 50;
     ::poll(nullptr, 0, kAgainMs);
   }
-  return FileLock(file.release());
-}
-
-FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
 }
 
 }  // namespace crabcast::data

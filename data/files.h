@@ -1,12 +1,16 @@
-// Files and folders of the synthetic corpus: each failure names the path and says what to do.
+// Files and folders that are there as a whole or not at all, for corpora, indexes and caches. Each
+// failure names the path and says what to do.
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "protocol/clock.h"
+#include "protocol/descriptor.h"
 #include "protocol/error.h"
 
 namespace crabcast::data {
@@ -26,13 +30,12 @@ class FileLock {
  public:
   // timeout after `wait`, naming the file.
   static Result<FileLock> acquire(const std::filesystem::path& path, Duration wait);
-  FileLock(FileLock&& other) noexcept;
-  FileLock& operator=(FileLock&&) = delete;
-  ~FileLock();
+  // Without waiting: nothing when somebody else holds it.
+  static Result<std::optional<FileLock>> try_acquire(const std::filesystem::path& path);
 
  private:
-  explicit FileLock(int fd) : fd_(fd) {}
-  int fd_ = -1;
+  explicit FileLock(Descriptor file) : file_(std::move(file)) {}
+  Descriptor file_;
 };
 
 }  // namespace crabcast::data

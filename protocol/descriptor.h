@@ -1,11 +1,11 @@
-// A file descriptor that is closed at the end.
+// A file descriptor that is closed at the end of its scope.
 #pragma once
 
 #include <unistd.h>
 
 #include <utility>
 
-namespace crabcast::data {
+namespace crabcast {
 
 class Descriptor {
  public:
@@ -20,9 +20,10 @@ class Descriptor {
   }
   [[nodiscard]] int get() const { return fd_; }
   void reset() { *this = Descriptor(); }
+  int release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_;
 };
 
-}  // namespace crabcast::data
+}  // namespace crabcast
