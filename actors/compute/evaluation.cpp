@@ -15,7 +15,6 @@ namespace {
 constexpr std::size_t kBatch = 8;
 constexpr std::size_t kExamplesForTask = 3;                               // kept in the record
 constexpr const char *kUntrained = "untrained", *kConstant = "constant";  // in the details
-constexpr auto kSampleDeadline = std::chrono::seconds(20);
 
 // Round-robin over the task's data sets, each walked in even strides.
 std::vector<pb::SampleRef> choose(const data::Corpus& corpus, Task task, std::size_t count) {
@@ -94,9 +93,10 @@ Status score_batch(model::Session& session, const std::vector<data::Processed>& 
 
 }  // namespace
 
-Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpus& corpus,
-                                      const pb::Evaluate& request, const References& references,
-                                      Progress& progress, const std::function<bool()>& give_up) {
+Result<pb::EvaluationRecord> evaluate(model::Session& session, const SampleReader& reader,
+                                      const data::Corpus& corpus, const pb::Evaluate& request,
+                                      const References& references, Progress& progress,
+                                      const std::function<bool()>& give_up) {
   const auto started = Clock::now();
   pb::EvaluationRecord record;
   record.set_checkpoint(request.checkpoint());
@@ -117,7 +117,9 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
                      0);
       auto sample = corpus.sample(chosen[i].dataset(), data::Split::test, chosen[i].index());
       if (!sample) return fail(sample.error());
-      auto processed = data::process_sample(*sample, session.front_end(), kSampleDeadline);
+      pb::LoaderWork work;  // of no account here
+      auto processed = reader.read(*sample, work);
+      if (!processed && !is_bad_sample(processed.error())) return fail(processed.error());
       if (processed)
         samples.push_back(std::move(*processed));
       else
@@ -150,10 +152,10 @@ Result<pb::EvaluationRecord> evaluate(model::Session& session, const data::Corpu
   return record;
 }
 
-Result<References> measure_references(model::Session& session, const data::Corpus& corpus,
-                                      const pb::Evaluate& request, Progress& progress,
-                                      const std::function<bool()>& give_up) {
-  auto untrained = evaluate(session, corpus, request, {}, progress, give_up);
+Result<References> measure_references(model::Session& session, const SampleReader& reader,
+                                      const data::Corpus& corpus, const pb::Evaluate& request,
+                                      Progress& progress, const std::function<bool()>& give_up) {
+  auto untrained = evaluate(session, reader, corpus, request, {}, progress, give_up);
   if (!untrained) return fail(untrained.error());
   References references;
   for (const auto& score : untrained->scores()) {

@@ -19,6 +19,7 @@ struct EvaluatorParts {
   MemberProcess* process = nullptr;
   std::unique_ptr<model::Session> session;  // used by the evaluating thread only
   std::unique_ptr<data::Corpus> corpus;
+  std::unique_ptr<SampleReader> reader;
   std::optional<References> references;  // measured before the first checkpoint
   std::atomic<bool> leaving{false};
 };
@@ -49,8 +50,8 @@ Status prepare_references(EvaluatorParts& parts) {
   for (const auto& task : spec.tasks) request.add_tasks(task);
   request.set_samples_per_task(spec.samples_per_task);
   auto measured =
-      measure_references(*parts.session, *parts.corpus, request, *parts.process->progress,
-                         [&] { return parts.leaving.load(); });
+      measure_references(*parts.session, *parts.reader, *parts.corpus, request,
+                         *parts.process->progress, [&] { return parts.leaving.load(); });
   CRABCAST_TRY(measured);
   parts.references = std::move(*measured);
   return {};
@@ -67,7 +68,7 @@ Result<pb::EvaluationRecord> run_evaluation(caf::actor_system& system, Evaluator
   if (loaded->manifest.base_hash() != parts.session->base_hash())
     return fail(Errc::invalid_argument, "the checkpoint belongs to another base");
   CRABCAST_TRY(parts.session->load_state(loaded->tensors, true));
-  return evaluate(*parts.session, *parts.corpus, request, *parts.references,
+  return evaluate(*parts.session, *parts.reader, *parts.corpus, request, *parts.references,
                   *parts.process->progress, [&] { return parts.leaving.load(); });
 }
 
@@ -170,6 +171,9 @@ Result<std::shared_ptr<EvaluatorParts>> make_parts(MemberProcess& process) {
   auto session = model::Session::open(options);
   if (!session) return fail(session.error());
   parts->session = std::move(*session);
+  auto reader = SampleReader::open(process, parts->session->front_end(), 1);
+  if (!reader) return fail(reader.error());
+  parts->reader = std::move(*reader);
   return parts;
 }
 

@@ -42,12 +42,6 @@ struct LoaderParts {
   bool stopping = false;
 };
 
-// Whether a sample that failed so is to blame itself. Otherwise another try may succeed.
-bool is_bad_sample(Errc code) {
-  return code == Errc::data_error || code == Errc::timeout || code == Errc::not_found ||
-         code == Errc::permission_denied || code == Errc::io_error;
-}
-
 // Of an error of data/decode.h: "FILE: STAGE: REASON".
 std::string stage_of(const Error& error) {
   if (error.code == Errc::timeout) return "deadline";
@@ -106,7 +100,7 @@ Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& 
       return processed;
     }
     const auto& error = processed.error();
-    if (!is_bad_sample(error.code)) return fail(error);
+    if (!is_bad_sample(error)) return fail(error);
     auto& bad = *reply.add_bad();
     set_sample(*bad.mutable_sample(), draw.dataset, index);
     bad.set_stage(stage_of(error));
@@ -127,7 +121,6 @@ OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request
   pb::BatchReply reply;
   reply.set_step(request.step());
   reply.set_lane(request.lane());
-  const auto started = Clock::now();
   const auto refuse = [&](const Error& error) {
     pb::BatchReply refusal;
     refusal.set_step(request.step());
@@ -171,7 +164,6 @@ OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request
   add("seconds_per_grid", batch.seconds_per_grid);
   add("audio_features", batch.audio_features);
   add("audio_lengths", batch.audio_lengths);
-  reply.set_decode_seconds(seconds(Clock::now() - started));
   return outbound(reply, std::move(frames));
 }
 

@@ -27,6 +27,12 @@ void add_work(const data::StageTimes& times, bool cached, pb::LoaderWork& work) 
 
 }  // namespace
 
+bool is_bad_sample(const Error& error) {
+  return error.code == Errc::data_error || error.code == Errc::timeout ||
+         error.code == Errc::not_found || error.code == Errc::permission_denied ||
+         error.code == Errc::io_error;
+}
+
 Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& process,
                                                          model::BaseFrontEnd front_end,
                                                          int children) {

@@ -11,6 +11,10 @@
 
 namespace crabcast::actors {
 
+// Whether a sample that failed so is to blame itself, so that the others can go on. Otherwise
+// another try may succeed.
+bool is_bad_sample(const Error& error);
+
 // Thread-safe.
 class SampleReader {
  public:
