@@ -21,6 +21,7 @@
 #include "bench/figure.h"
 #include "bench/measure.h"
 #include "storage/job_store.h"
+#include "tests/support/temporary_folder.h"
 
 namespace {
 
@@ -169,7 +170,8 @@ void measure(const fs::path& folder, std::size_t size, int rounds) {
 
 int main(int argc, char** argv) {
   try {
-    const ScratchFolder folder(argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path(), "ckpt");
+    const crabcast::testing::TemporaryFolder folder(argc > 1 ? fs::path(argv[1])
+                                                             : fs::temp_directory_path());
     measure(folder.path(), 16ULL << 20, 15);
     measure(folder.path(), 256ULL << 20, 7);
   } catch (const std::exception& error) {

@@ -22,6 +22,7 @@
 #include <string>
 
 #include "bench/figure.h"
+#include "bench/measure.h"
 #include "data/corpus.h"
 #include "data/sampler.h"
 
@@ -65,11 +66,6 @@ double resident_mib() {
   return static_cast<double>(pages) * static_cast<double>(::sysconf(_SC_PAGESIZE)) / (1 << 20);
 }
 
-double since_ms(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
-}
-
 int open_once(const fs::path& folder, std::uint64_t step) {
   spdlog::set_level(spdlog::level::warn);  // standard output is for the answer
   const double before = resident_mib();
@@ -92,10 +88,10 @@ int open_once(const fs::path& folder, std::uint64_t step) {
     return sample->index;
   };
   const auto first = read(1);
-  const double first_ms = since_ms(start);
+  const double first_ms = 1e3 * crabcast::bench::since(start);
   const auto again = std::chrono::steady_clock::now();
   const auto resumed = read(step);
-  const double resume_ms = since_ms(again);
+  const double resume_ms = 1e3 * crabcast::bench::since(again);
   std::printf("%s\n", json{{"first_ms", first_ms},
                            {"resume_ms", resume_ms},
                            {"start_and_resume_ms", first_ms + resume_ms},

@@ -17,6 +17,7 @@
 #include "model/safetensors.h"
 #include "model/weights.h"
 #include "tests/model/hf_config.h"
+#include "tests/support/temporary_folder.h"
 
 namespace {
 
@@ -81,7 +82,8 @@ void measure(const fs::path& folder, at::ScalarType type, bool cold) {
 int main(int argc, char** argv) {
   at::set_num_threads(static_cast<int>(std::thread::hardware_concurrency()));
   try {
-    const ScratchFolder folder(argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path(), "load");
+    const crabcast::testing::TemporaryFolder folder(argc > 1 ? fs::path(argv[1])
+                                                             : fs::temp_directory_path());
     write_base(folder.path(), config_of_1gib());
     for (const auto type : {at::kBFloat16, at::kFloat})
       for (const bool cold : {true, false}) measure(folder.path(), type, cold);

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "bench/figure.h"
+#include "bench/measure.h"
 #include "data/decode.h"
 #include "data/decode_pool.h"
 #include "data/log_mel.h"
@@ -40,6 +41,7 @@ namespace {
 namespace fs = std::filesystem;
 namespace data = crabcast::data;
 using crabcast::bench::Better;
+using crabcast::bench::must;
 using crabcast::bench::print_figure;
 using crabcast::testing::Canvas;
 using nlohmann::json;
@@ -54,14 +56,7 @@ struct Measured {
   double processor_ms = 0;  // of all processes, for a sample
 };
 
-template <class T>
-T must(crabcast::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return std::move(*result);
-}
-
-// ---- Clips
-// ---------------------------------------------------------------------------------------
+// ---- Clips --------------------------------------------------------------------------------------
 
 // A landscape that the camera pans over, with things that move in front of it, and film grain.
 class Film {
@@ -163,8 +158,7 @@ std::vector<data::Sample> make_clips() {
   return samples;
 }
 
-// ---- Our side
-// ------------------------------------------------------------------------------------
+// ---- Our side -----------------------------------------------------------------------------------
 
 double processor_seconds(const std::vector<pid_t>& processes) {
   double sum = 0;
@@ -218,8 +212,7 @@ Measured measure_ours(const std::vector<data::Sample>& samples, data::StageTimes
   return {count / time.count(), (processor_seconds(processes) - used) / count * 1e3};
 }
 
-// ---- The reference's side
-// ------------------------------------------------------------------------
+// ---- The reference's side -----------------------------------------------------------------------
 
 Measured measure_reference(const std::string& library) {
   const std::string command = "CRABCAST_LIBTORCH=" CRABCAST_LIBTORCH

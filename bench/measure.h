@@ -33,27 +33,6 @@ inline double median(std::vector<double> values) {
   return values.at(values.size() / 2);
 }
 
-// A folder for a benchmark's files, which goes with it.
-class ScratchFolder {
- public:
-  ScratchFolder(const std::filesystem::path& parent, const std::string& benchmark) {
-    std::string name = (parent / ("crabcast-bench-" + benchmark + "-XXXXXX")).string();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw std::runtime_error("cannot make a folder in " + parent.string());
-    path_ = name;
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 // The next reader gets the file from the disk. Its bytes must have been written to it.
 inline void drop_page_cache(const std::filesystem::path& file) {
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);

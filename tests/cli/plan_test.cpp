@@ -52,6 +52,12 @@ TEST_F(PlanTest, RecomputingAndFewerTokensNeedLess) {
   const auto all = needed("");
   EXPECT_LT(needed("train: {recompute: layers}\n"), all / 3 * 2);
   EXPECT_LT(needed("", {"--text-tokens", "16", "--answer-tokens", "8"}), all);
+  // A pack of one sample needs what a lane of one does, and a limit that is not reached changes
+  // nothing.
+  EXPECT_EQ(needed("train: {samples_per_lane: 8, pack_tokens: 1}\n"),
+            needed("train: {samples_per_lane: 1}\n"));
+  EXPECT_EQ(needed("train: {samples_per_lane: 8, pack_tokens: 1000000}\n"),
+            needed("train: {samples_per_lane: 8}\n"));
 }
 
 TEST_F(PlanTest, BadInputIsRefused) {

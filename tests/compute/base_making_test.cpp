@@ -5,12 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 
 #include "model/safetensors.h"
 #include "model/weights.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crabcast::actors {
 namespace {
@@ -20,9 +20,6 @@ namespace fs = std::filesystem;
 class BaseMakingTest : public ::testing::Test {
  protected:
   BaseMakingTest() {
-    std::string name = (fs::temp_directory_path() / "crabcast-making-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    root_ = name;
     // Two stages of two steps.
     recipe_.text = "tiny";
     recipe_.save_every = 1;
@@ -32,17 +29,12 @@ class BaseMakingTest : public ::testing::Test {
     recipe_.stages = {stage, stage};
     recipe_.stages[1].lessons = {{"match", 1}};
   }
-  ~BaseMakingTest() override {
-    std::error_code ignored;
-    fs::remove_all(root_, ignored);
-  }
-
   static std::string bytes(const fs::path& folder) {
     std::ifstream in(folder / "model.safetensors", std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
   }
 
-  fs::path root_;
+  testing::TemporaryFolder root_;
   MakingRecipe recipe_;
 };
 
@@ -82,10 +74,11 @@ TEST_F(BaseMakingTest, TrainsEveryTensorThatTheLessonsUse) {
 }
 
 TEST_F(BaseMakingTest, RefusesTheUnfinishedWorkOfAnotherRecipe) {
-  EXPECT_THROW((void)make_base(recipe_, root_, [](const MakingProgress&) { throw Killed(); }),
-               Killed);
+  EXPECT_THROW(
+      (void)make_base(recipe_, root_.path(), [](const MakingProgress&) { throw Killed(); }),
+      Killed);
   recipe_.text = "other";
-  const auto other = make_base(recipe_, root_, {});
+  const auto other = make_base(recipe_, root_.path(), {});
   ASSERT_FALSE(other);
   EXPECT_EQ(other.error().code, Errc::already_exists);
   EXPECT_THAT(other.error().message, ::testing::HasSubstr("making.safetensors"));

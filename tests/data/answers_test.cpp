@@ -150,7 +150,7 @@ TEST(Answers, EachTaskHasItsScore) {
 }
 
 TEST(Answers, AMaskIsReadFromItsFile) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   std::vector<std::uint8_t> mask(224 * 224);
   for (int y = 20; y <= 59; ++y)
     for (int x = 10; x <= 109; ++x) mask[static_cast<std::size_t>(y) * 224 + x] = 255;

@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "protocol/tasks.h"
+
 namespace crabcast::data {
 namespace {
 
@@ -125,6 +127,12 @@ TEST(Datasets, ATenthIsHeldOutButNeverMoreThanHalf) {
   EXPECT_EQ(held_out_rows(40), 4U);
   EXPECT_EQ(held_out_rows(55), 5U);
   EXPECT_EQ(held_out_rows(10000), 1000U);
+}
+
+TEST(Datasets, NamesInProtocolAreThoseOfTheTable) {
+  ASSERT_EQ(datasets().size(), kDatasetNames.size());
+  for (std::size_t i = 0; i < kDatasetNames.size(); ++i)
+    EXPECT_EQ(datasets()[i].id, kDatasetNames[i]);
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ constexpr SyntheticCorpus kHardCorpus{
     .seed = 5, .samples_per_dataset = 3, .difficulty = Difficulty::hard};
 
 const fs::path& hard_corpus() {
-  static const ScratchFolder scratch;
+  static const testing::TemporaryFolder scratch;
   static const fs::path folder = [] {
     const auto made = ensure_synthetic(kHardCorpus, scratch.path(), 2, {});
     if (!made) ADD_FAILURE() << made.error().message;
@@ -69,7 +69,7 @@ TEST(SynthDifficulty, HardRowsHoldThePublishedFieldsAndTheReaderTakesThem) {
     for (const auto& [name, value] : rows.at(0).items()) names += (names.empty() ? "" : " ") + name;
     EXPECT_EQ(names, set.train_fields) << set.id;
   }
-  const ScratchFolder indexes;
+  const testing::TemporaryFolder indexes;
   const auto corpus = Corpus::open(hard_corpus(), every_task(), indexes.path());
   ASSERT_TRUE(corpus.has_value()) << corpus.error().message;
   for (const DatasetSummary& set : (*corpus)->summary())

@@ -14,27 +14,9 @@
 
 #include "data/datasets.h"
 #include "data/synth.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crabcast::data {
-
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "crabcast-synth-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = name;
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline std::string contents(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -54,7 +36,7 @@ inline constexpr SyntheticCorpus kTestCorpus{.seed = 11, .samples_per_dataset = 
 
 // Rendered once for the whole program.
 inline const std::filesystem::path& rendered_corpus() {
-  static const ScratchFolder scratch;
+  static const testing::TemporaryFolder scratch;
   static const std::filesystem::path folder = [] {
     const auto made = ensure_synthetic(kTestCorpus, scratch.path(), 2, {});
     if (!made) ADD_FAILURE() << made.error().message;

@@ -8,7 +8,7 @@
 #include <csignal>
 #include <thread>
 
-#include "data/synth_files.h"
+#include "data/files.h"
 #include "tests/data/synth_fixture.h"
 
 namespace crabcast::data {
@@ -26,7 +26,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 }
 
 TEST(SynthFolder, TheSameSeedGivesTheSameBytes) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   ASSERT_TRUE(synthesize(kTiny, scratch.path() / "a", 1, {}).has_value());
   ASSERT_TRUE(synthesize(kTiny, scratch.path() / "b", 3, {}).has_value());
   const auto a = all_files(scratch.path() / "a"), b = all_files(scratch.path() / "b"),
@@ -47,7 +47,7 @@ TEST(SynthFolder, TheSameSeedGivesTheSameBytes) {
 }
 
 TEST(SynthFolder, AWholeFolderIsKeptAndSomethingElseIsNotTouched) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   // An earlier run was killed in the middle; and an empty folder is no obstacle.
   const fs::path left = scratch.path() / "synth-v1-3-1.partial" / "ks";
   ASSERT_TRUE(make_folder(left).has_value());
@@ -90,7 +90,7 @@ TEST(SynthFolder, AWholeFolderIsKeptAndSomethingElseIsNotTouched) {
 }
 
 TEST(SynthFolder, TwoCallersAtOnceRenderOnce) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   std::array<int, 2> reports = {};
   std::array<bool, 2> good = {};
   {
@@ -107,7 +107,7 @@ TEST(SynthFolder, TwoCallersAtOnceRenderOnce) {
 }
 
 TEST(SynthFolder, AHeldLockIsNotWaitedForTooLong) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   const auto lock = FileLock::acquire(scratch.path() / "corpus.lock", Duration::zero());
   ASSERT_TRUE(lock.has_value());
   const Status status = synthesize(kTiny, scratch.path() / "corpus", 1, {}, Duration::zero());
@@ -117,7 +117,7 @@ TEST(SynthFolder, AHeldLockIsNotWaitedForTooLong) {
 }
 
 TEST(SynthFolder, AFailureInTheMiddleLeavesNothing) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   // Files larger than 20 kB cannot be written: as on a disk that fills up, some files go well.
   struct rlimit before {};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
@@ -134,7 +134,7 @@ TEST(SynthFolder, AFailureInTheMiddleLeavesNothing) {
 }
 
 TEST(SynthFolder, AFolderThatCannotBeMadeIsNamed) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   ASSERT_TRUE(write_file(scratch.path() / "file", std::string_view("x")).has_value());
   const Status below = synthesize(kTiny, scratch.path() / "file" / "corpus", 1, {});
   ASSERT_FALSE(below.has_value());

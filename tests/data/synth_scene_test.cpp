@@ -7,10 +7,10 @@
 #include <set>
 #include <sstream>
 
+#include "data/files.h"
 #include "data/media_encode.h"
 #include "data/scene.h"
 #include "data/scene_sound.h"
-#include "data/synth_files.h"
 #include "data/synth_random.h"
 #include "tests/data/synth_fixture.h"
 
@@ -210,7 +210,7 @@ TEST(SynthFiles, AFullDiskIsNamedAsSuch) {
 }
 
 TEST(SynthFiles, AFileReadsBackAsWritten) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   const std::string text(10000, 'x');
   ASSERT_TRUE(write_file(scratch.path() / "a", std::string_view(text)).has_value());
   EXPECT_EQ(read_file(scratch.path() / "a").value(), text);
@@ -220,7 +220,7 @@ TEST(SynthFiles, AFileReadsBackAsWritten) {
 }
 
 TEST(SynthFiles, ALockKeepsTheSecondOut) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   const auto path = scratch.path() / "a.lock";
   {
     const auto first = FileLock::acquire(path, Duration::zero());
@@ -233,7 +233,7 @@ TEST(SynthFiles, ALockKeepsTheSecondOut) {
 }
 
 TEST(SynthFiles, PublishingNeverReplacesWhatIsThere) {
-  const ScratchFolder scratch;
+  const testing::TemporaryFolder scratch;
   const auto partial = scratch.path() / "c.partial", folder = scratch.path() / "c";
   ASSERT_TRUE(make_folder(partial).has_value());
   ASSERT_TRUE(write_file(partial / "new", std::string_view("new")).has_value());

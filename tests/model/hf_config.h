@@ -69,24 +69,24 @@ inline nlohmann::json config_json(const ThinkerConfig& c, const HfLayout& layout
                       {"n_window", c.audio.n_window},
                       {"output_dim", c.audio.output_dim},
                       {"activation_function", "gelu"}};
-  const json thinker = {{"model_type", "qwen2_5_omni_thinker"},
-                        {"text_config", text},
-                        {"vision_config", vision},
-                        {"audio_config", audio},
-                        {"audio_token_index", c.special.audio},
-                        {"image_token_index", c.special.image},
-                        {"video_token_index", c.special.video},
-                        {"audio_start_token_id", c.special.audio_begin},
-                        {"audio_end_token_id", c.special.audio_end},
-                        {"vision_start_token_id", c.special.vision_begin},
-                        {"vision_end_token_id", c.special.vision_end},
-                        {"pad_token_id", c.special.pad},
-                        {"bos_token_id", c.special.im_start},
-                        {"eos_token_id", c.special.im_end},
-                        // Published as a whole number, and transformers takes no other.
-                        {"position_id_per_seconds",
-                         static_cast<std::int64_t>(c.position_id_per_seconds)},
-                        {"tie_word_embeddings", c.tie_word_embeddings}};
+  const json thinker = {
+      {"model_type", "qwen2_5_omni_thinker"},
+      {"text_config", text},
+      {"vision_config", vision},
+      {"audio_config", audio},
+      {"audio_token_index", c.special.audio},
+      {"image_token_index", c.special.image},
+      {"video_token_index", c.special.video},
+      {"audio_start_token_id", c.special.audio_begin},
+      {"audio_end_token_id", c.special.audio_end},
+      {"vision_start_token_id", c.special.vision_begin},
+      {"vision_end_token_id", c.special.vision_end},
+      {"pad_token_id", c.special.pad},
+      {"bos_token_id", c.special.im_start},
+      {"eos_token_id", c.special.im_end},
+      // Published as a whole number, and transformers takes no other.
+      {"position_id_per_seconds", static_cast<std::int64_t>(c.position_id_per_seconds)},
+      {"tie_word_embeddings", c.tie_word_embeddings}};
   if (!layout.nested) return thinker;
   return {{"architectures", {"Qwen2_5OmniModel"}},
           {"model_type", "qwen2_5_omni"},

@@ -11,9 +11,9 @@
 namespace crabcast::model {
 namespace {
 
+using test::mixed_samples;
 using test::toy_batch;
 using test::ToySample;
-using test::Visual;
 
 class MemoryStore final : public FeatureStore {
  public:
@@ -42,16 +42,6 @@ std::unique_ptr<Session> open(std::shared_ptr<FeatureStore> store,
   return std::move(*session);
 }
 
-std::vector<ToySample> samples() {
-  return {{.prompt = "what barks?",
-           .answer = "a dog",
-           .visual = Visual::video,
-           .frames = 3,
-           .mel_frames = 61},
-          {.prompt = "where?", .answer = "[10,20,30,40]", .visual = Visual::picture},
-          {.prompt = "how many?", .answer = "2", .mel_frames = 130}};
-}
-
 at::Tensor gradient(Session& session, const std::vector<ToySample>& of) {
   const auto lane = session.lane_gradient(toy_batch(of), 1, 0);
   EXPECT_TRUE(lane.has_value()) << lane.error().message;
@@ -61,38 +51,39 @@ at::Tensor gradient(Session& session, const std::vector<ToySample>& of) {
 TEST(MediaFeatures, FoundOrComputedTheSameBits) {
   const auto store = std::make_shared<MemoryStore>();
   const auto session = open(store);
-  const at::Tensor computed = gradient(*session, samples());
+  const at::Tensor computed = gradient(*session, mixed_samples());
   EXPECT_EQ(store->found, 0);
   EXPECT_EQ(store->kept.size(), 4U) << "two pictures, two sounds";
-  EXPECT_TRUE(at::equal(gradient(*session, samples()), computed));
+  EXPECT_TRUE(at::equal(gradient(*session, mixed_samples()), computed));
   EXPECT_EQ(store->found, 4);
   // Another process with a store of its own, and one that shares it.
-  EXPECT_TRUE(at::equal(gradient(*open(std::make_shared<MemoryStore>()), samples()), computed));
-  EXPECT_TRUE(at::equal(gradient(*open(store), samples()), computed));
+  EXPECT_TRUE(
+      at::equal(gradient(*open(std::make_shared<MemoryStore>()), mixed_samples()), computed));
+  EXPECT_TRUE(at::equal(gradient(*open(store), mixed_samples()), computed));
 }
 
 TEST(MediaFeatures, NearThoseOfABatch) {
-  const at::Tensor alone = gradient(*open(std::make_shared<MemoryStore>()), samples());
-  const at::Tensor together = gradient(*open(nullptr), samples());
+  const at::Tensor alone = gradient(*open(std::make_shared<MemoryStore>()), mixed_samples());
+  const at::Tensor together = gradient(*open(nullptr), mixed_samples());
   EXPECT_LT(((alone - together).norm() / together.norm()).item<double>(), 1e-5);
 }
 
 TEST(MediaFeatures, WhoSharesABatchDoesNotShow) {
   const auto store = std::make_shared<MemoryStore>();
   const auto session = open(store);
-  (void)gradient(*session, {samples()[0]});  // from a batch of one
-  const at::Tensor mixed = gradient(*session, samples());
+  (void)gradient(*session, {mixed_samples()[0]});  // from a batch of one
+  const at::Tensor mixed = gradient(*session, mixed_samples());
   EXPECT_EQ(store->found, 2);
-  EXPECT_TRUE(at::equal(mixed, gradient(*open(std::make_shared<MemoryStore>()), samples())));
+  EXPECT_TRUE(at::equal(mixed, gradient(*open(std::make_shared<MemoryStore>()), mixed_samples())));
 }
 
 TEST(MediaFeatures, OtherMediaAndOtherThreadsHaveOtherKeys) {
   const auto store = std::make_shared<MemoryStore>();
-  (void)gradient(*open(store), {samples()[1]});
-  const auto other = open(store)->lane_gradient(toy_batch({samples()[1]}, 2), 1, 0);
+  (void)gradient(*open(store), {mixed_samples()[1]});
+  const auto other = open(store)->lane_gradient(toy_batch({mixed_samples()[1]}, 2), 1, 0);
   ASSERT_TRUE(other.has_value());
   EXPECT_EQ(store->found, 0);
-  (void)gradient(*open(store, AdapterScope::language_model, 2), {samples()[1]});
+  (void)gradient(*open(store, AdapterScope::language_model, 2), {mixed_samples()[1]});
   EXPECT_EQ(store->found, 0);
 }
 

@@ -17,6 +17,7 @@
 namespace crabcast::model {
 namespace {
 
+using test::mixed_samples;
 using test::toy_batch;
 using test::ToySample;
 using test::Visual;
@@ -34,16 +35,6 @@ std::unique_ptr<Session> open(const SessionOptions& o = options()) {
   auto session = Session::open(o);
   EXPECT_TRUE(session.has_value()) << session.error().message;
   return std::move(*session);
-}
-
-std::vector<ToySample> mixed_samples() {
-  return {{.prompt = "what barks?",
-           .answer = "a dog",
-           .visual = Visual::video,
-           .frames = 3,
-           .mel_frames = 61},
-          {.prompt = "where?", .answer = "[10,20,30,40]", .visual = Visual::picture},
-          {.prompt = "how many, and why do you think so?", .answer = "2", .mel_frames = 130}};
 }
 
 // Moves every adapter away from its start, so that B is not zero.

@@ -125,4 +125,15 @@ inline ModelInput toy_prompts(std::vector<ToySample> samples, std::uint64_t seed
   return ToyBatch(std::move(samples), seed, 0, true).input;
 }
 
+// A video with sound, a picture, and a sound.
+inline std::vector<ToySample> mixed_samples() {
+  return {{.prompt = "what barks?",
+           .answer = "a dog",
+           .visual = Visual::video,
+           .frames = 3,
+           .mel_frames = 61},
+          {.prompt = "where?", .answer = "[10,20,30,40]", .visual = Visual::picture},
+          {.prompt = "how many, and why do you think so?", .answer = "2", .mel_frames = 130}};
+}
+
 }  // namespace crabcast::model::test
