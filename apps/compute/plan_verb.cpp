@@ -72,7 +72,8 @@ void print_text(const JobSpec& spec, const actors::WorkerPlan& plan, const Room&
   std::cout << (fits ? "fits: " : "does NOT fit: ") << format_bytes(plan.bytes()) << " of "
             << format_bytes(*room.bytes) << " (" << room.from << ")\n";
   if (!fits && spec.train.recompute == Recompute::none)
-    std::cout << "train.recompute: layers needs less, and so do fewer samples a lane\n";
+    std::cout
+        << "train.recompute: layers needs less, and so do smaller packs (train.pack_tokens)\n";
 }
 
 void print_json(const actors::WorkerPlan& plan, const Room& room) {
