@@ -141,12 +141,12 @@ at::Tensor encode_audio(const AudioTower& tower, const at::Tensor& features_AMF,
   const Recompute recompute =
       is_trained(tower.layers.front().q_proj) ? pass.recompute : Recompute::none;
   for (const AudioLayer& layer : tower.layers) {
-    const auto block = [&tower, &layer, lengths, pass](const at::Tensor& in_TD) {
+    const auto block = [&tower, &layer, lengths, pass](const at::Tensor& in_TD, Output output) {
       const at::Tensor mid_TD =
           in_TD + attention(tower.config, layer, layer_norm(layer.self_attn_layer_norm, in_TD),
                             lengths, pass);
       const at::Tensor normed = layer_norm(layer.final_layer_norm, mid_TD);
-      return mid_TD + apply(layer.fc2, at::gelu(apply(layer.fc1, normed, pass)), pass);
+      return mid_TD + apply(layer.fc2, at::gelu(apply(layer.fc1, normed, pass)), pass, output);
     };
     x_TD = apply_block(block, x_TD, recompute);
   }

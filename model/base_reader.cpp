@@ -11,6 +11,7 @@ namespace crabcast::model {
 namespace {
 
 constexpr std::uint64_t kBufferBytes = 2ULL << 20;  // small enough for a processor's cache
+constexpr std::uint64_t kReadAhead = 32ULL << 20;    // keeps the disk busy while bytes are hashed
 constexpr std::size_t kAlignment = 64;
 
 }  // namespace
@@ -22,9 +23,11 @@ BaseReader::BaseReader(std::function<void(std::uint64_t bytes)> progress)
 Status BaseReader::stream(const BaseTensor& tensor, std::byte* whole, const Take& take) {
   hasher_.begin({tensor.name, tensor.entry.shape}, tensor.entry.type);
   auto* const buffer = static_cast<std::byte*>(buffer_.mutable_data_ptr());
+  tensor.file->will_read(tensor.entry, 0, kReadAhead);
   for (std::uint64_t offset = 0; offset < tensor.bytes(); offset += kBufferBytes) {
     const std::span bytes(whole != nullptr ? whole + offset : buffer,
                           std::min(kBufferBytes, tensor.bytes() - offset));
+    tensor.file->will_read(tensor.entry, offset + kReadAhead, kBufferBytes);
     CRABCAST_TRY(tensor.file->read(tensor.entry, offset, bytes));
     hasher_.add(bytes);
     if (take) take(offset, bytes.size());

@@ -78,6 +78,12 @@ Status DiskFile::read(std::uint64_t offset, std::span<std::byte> into) const {
   return {};
 }
 
+void DiskFile::will_read(std::uint64_t offset, std::uint64_t bytes) const {
+  // Advice: a file system that takes none is read all the same.
+  (void)::posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                        POSIX_FADV_WILLNEED);
+}
+
 Result<std::shared_ptr<const std::byte>> DiskFile::map() const {
   void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor_, 0);
   if (data == MAP_FAILED) return system_failure("mapping", path_);

@@ -29,6 +29,8 @@ class DiskFile {
   [[nodiscard]] std::uint64_t size() const { return size_; }  // when it was opened
   // Exactly as many bytes as `into` takes. corrupt when the file has become too short for that.
   Status read(std::uint64_t offset, std::span<std::byte> into) const;
+  // Lets the kernel read these bytes ahead, as far as they exist; returns at once.
+  void will_read(std::uint64_t offset, std::uint64_t bytes) const;
   // All of it, read only, as long as the pointer lives; the file itself need not stay open. There
   // must be at least one byte. Touching a page that is no longer in the file raises SIGBUS.
   [[nodiscard]] Result<std::shared_ptr<const std::byte>> map() const;

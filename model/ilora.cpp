@@ -30,10 +30,14 @@ struct Product {
 
 Product forward_product(const at::Tensor& x_TI, const at::Tensor& weight_OI,
                         const at::Tensor& bias_O, const Factors& f, double scale,
-                        const Dropout& drop) {
+                        const Dropout& drop, Output output) {
   Product out;
   out.p_TN = route(at::mm(x_TI, f.route_NI.t()));
   out.z_TR = at::mm(dropout(x_TI, drop), f.A_RI.t());
+  if (output == Output::unread) {
+    out.y_TO = at::empty({x_TI.size(0), weight_OI.size(0)}, x_TI.options());
+    return out;
+  }
   out.y_TO =
       bias_O.defined() ? at::addmm(bias_O, x_TI, weight_OI.t()) : at::mm(x_TI, weight_OI.t());
   out.y_TO.addmm_(gate(out.p_TN, out.z_TR), f.B_OC.t(), 1, scale);
@@ -49,10 +53,11 @@ class ILoraFunction : public torch::autograd::Function<ILoraFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& lora_A,
                             const at::Tensor& lora_B, const at::Tensor& lora_route,
-                            const FrozenLayer& frozen, double scale, const Dropout& drop) {
+                            const FrozenLayer& frozen, double scale, const Dropout& drop,
+                            Output output) {
     const Factors factors(x, lora_A, lora_B, lora_route);
     const Product product =
-        forward_product(x, frozen.weight_OI, frozen.bias_O, factors, scale, drop);
+        forward_product(x, frozen.weight_OI, frozen.bias_O, factors, scale, drop, output);
     ctx->save_for_backward(
         {x, lora_A, lora_B, lora_route, frozen.weight_OI, product.p_TN, product.z_TR});
     ctx->saved_data["scale"] = scale;
@@ -95,6 +100,7 @@ class ILoraFunction : public torch::autograd::Function<ILoraFunction> {
             droute_NI.to(saved[3].scalar_type()),
             at::Tensor(),
             at::Tensor(),
+            at::Tensor(),
             at::Tensor()};
   }
 };
@@ -102,12 +108,13 @@ class ILoraFunction : public torch::autograd::Function<ILoraFunction> {
 }  // namespace
 
 at::Tensor ilora_linear(const at::Tensor& x_TI, const at::Tensor& weight_OI,
-                        const at::Tensor& bias_O, const ILora& adapter, const Dropout& dropout) {
+                        const at::Tensor& bias_O, const ILora& adapter, const Dropout& dropout,
+                        Output output) {
   if (at::GradMode::is_enabled())
     return ILoraFunction::apply(x_TI, adapter.lora_A_RI, adapter.lora_B_NOR, adapter.lora_route_NI,
-                                FrozenLayer{weight_OI, bias_O}, adapter.scale, dropout);
+                                FrozenLayer{weight_OI, bias_O}, adapter.scale, dropout, output);
   const Factors factors(x_TI, adapter.lora_A_RI, adapter.lora_B_NOR, adapter.lora_route_NI);
-  return forward_product(x_TI, weight_OI, bias_O, factors, adapter.scale, dropout).y_TO;
+  return forward_product(x_TI, weight_OI, bias_O, factors, adapter.scale, dropout, output).y_TO;
 }
 
 }  // namespace crabcast::model

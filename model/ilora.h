@@ -16,6 +16,10 @@
 
 namespace crabcast::model {
 
+// Whether anybody reads what a layer puts out. Where it is called only for what its backward pass
+// needs, because its output was computed before, the products of tokens x out are left undone.
+enum class Output { read, unread };
+
 struct ILora {
   at::Tensor lora_A_RI;  // shared
   at::Tensor lora_B_NOR;
@@ -24,8 +28,9 @@ struct ILora {
 };
 
 // The layer with its adapter. bias_O may be undefined. Gradients reach x and the three tensors of
-// the adapter; these may be float32 while x and W are bfloat16.
+// the adapter; these may be float32 while x and W are bfloat16. An unread output holds anything.
 at::Tensor ilora_linear(const at::Tensor& x_TI, const at::Tensor& weight_OI,
-                        const at::Tensor& bias_O, const ILora& adapter, const Dropout& dropout);
+                        const at::Tensor& bias_O, const ILora& adapter, const Dropout& dropout,
+                        Output output = Output::read);
 
 }  // namespace crabcast::model

@@ -120,13 +120,13 @@ at::Tensor decode(const LanguageModel& model, const at::Tensor& embeds_TD, const
   at::Tensor x_TD = embeds_TD;
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     // By value: the backward pass may come when this function is left.
-    const auto block = [&model, &layer = model.layers[i], eps, rotary, lengths, pass, i,
-                        caches](const at::Tensor& in_TD) {
+    const auto block = [&model, &layer = model.layers[i], eps, rotary, lengths, pass, i, caches](
+                           const at::Tensor& in_TD, Output output) {
       const at::Tensor mid_TD =
           in_TD + attention(model.config, layer, rms_norm(in_TD, layer.input_layernorm_D, eps),
                             rotary, lengths, pass, i, caches);
       return mid_TD + swiglu(layer.gate_proj, layer.up_proj, layer.down_proj,
-                             rms_norm(mid_TD, layer.post_attention_layernorm_D, eps), pass);
+                             rms_norm(mid_TD, layer.post_attention_layernorm_D, eps), pass, output);
     };
     x_TD = apply_block(block, x_TD, pass.recompute);
   }

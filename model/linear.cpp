@@ -28,13 +28,13 @@ bool is_trained(const Linear& layer) {
   return layer.adapter != nullptr || layer.weight_OI.requires_grad();
 }
 
-at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass) {
+at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass, Output output) {
   const auto& [weight_OI, bias_O, adapter] = layer;
   if (adapter == nullptr) return at::linear(x_TI, weight_OI, bias_O);
   const Dropout dropout{pass.dropout, combine_key(pass.key, adapter->key)};
   switch (adapter->kind) {
     case AdapterKind::ilora:
-      return ilora_linear(x_TI, weight_OI, bias_O, *adapter, dropout);
+      return ilora_linear(x_TI, weight_OI, bias_O, *adapter, dropout, output);
     case AdapterKind::crab_v1:
       return crab_v1_linear(x_TI, weight_OI, bias_O, *adapter, dropout);
     case AdapterKind::lora:
@@ -46,8 +46,8 @@ at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass) 
 }
 
 at::Tensor swiglu(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x_TD,
-                  const Pass& pass) {
-  return apply(down, at::silu(apply(gate, x_TD, pass)) * apply(up, x_TD, pass), pass);
+                  const Pass& pass, Output output) {
+  return apply(down, at::silu(apply(gate, x_TD, pass)) * apply(up, x_TD, pass), pass, output);
 }
 
 }  // namespace crabcast::model

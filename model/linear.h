@@ -41,11 +41,12 @@ Linear make_linear(const WeightMap& weights, const AdapterSet* adapters, const s
 // Whether a training step changes the layer or its adapter.
 bool is_trained(const Linear& layer);
 
-// x_TI -> y_TO
-at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass);
+// x_TI -> y_TO. An output that is unread may hold anything.
+at::Tensor apply(const Linear& layer, const at::Tensor& x_TI, const Pass& pass,
+                 Output output = Output::read);
 
 // down(silu(gate(x)) * up(x))
 at::Tensor swiglu(const Linear& gate, const Linear& up, const Linear& down, const at::Tensor& x_TD,
-                  const Pass& pass);
+                  const Pass& pass, Output output);
 
 }  // namespace crabcast::model

@@ -24,7 +24,7 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
                             const Block& block) {
     ctx->save_for_backward({x});
     ctx->saved_data["block"] = c10::IValue::make_capsule(c10::make_intrusive<BlockHolder>(block));
-    return block(x);
+    return block(x, Output::read);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -33,7 +33,7 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
     const at::Tensor x =
         ctx->get_saved_variables()[0].detach().set_requires_grad(ctx->needs_input_grad(0));
     const at::AutoGradMode with_gradient(true);
-    torch::autograd::backward({block(x)}, {grads[0]});
+    torch::autograd::backward({block(x, Output::unread)}, {grads[0]});
     return {x.grad(), at::Tensor(), at::Tensor()};
   }
 };
@@ -41,7 +41,7 @@ class RecomputeFunction : public torch::autograd::Function<RecomputeFunction> {
 }  // namespace
 
 at::Tensor apply_block(const Block& block, const at::Tensor& x, Recompute recompute) {
-  if (recompute == Recompute::none || !at::GradMode::is_enabled()) return block(x);
+  if (recompute == Recompute::none || !at::GradMode::is_enabled()) return block(x, Output::read);
   const at::Tensor anchor = at::empty({0}).set_requires_grad(true);
   return RecomputeFunction::apply(x, anchor, block);
 }

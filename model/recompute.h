@@ -6,16 +6,17 @@
 
 #include <functional>
 
+#include "model/linear.h"
 #include "protocol/job_spec.h"
 
 namespace crabcast::model {
 
-using Block = std::function<at::Tensor(const at::Tensor&)>;
+using Block = std::function<at::Tensor(const at::Tensor&, Output)>;
 
-// block(x), and where `recompute` says so, of all that block computes only x is
-// kept; the backward pass calls block again, with gradients enabled. Gradients of parameters that
-// block uses are added to their grad() as by any backward pass, so the whole must be differentiated
-// by backward(), not by grad().
+// block(x), and where `recompute` says so, of all that block computes only x is kept; the backward
+// pass calls block again, with gradients enabled and its output unread: the block may leave the
+// product that it ends with undone. Gradients of parameters that block uses are added to their
+// grad() as by any backward pass, so the whole must be differentiated by backward(), not by grad().
 //
 // block must use something that requires a gradient, give the same bits each time, and what it
 // refers to must live until the backward pass is over. Without gradients: block(x), no more.

@@ -135,6 +135,11 @@ Status SafetensorsFile::read(const Entry& entry, std::uint64_t offset,
   return file_.read(data_begin_ + entry.begin + offset, into);
 }
 
+void SafetensorsFile::will_read(const Entry& entry, std::uint64_t offset,
+                                std::uint64_t bytes) const {
+  file_.will_read(data_begin_ + entry.begin + offset, bytes);
+}
+
 Status stream_safetensors(const fs::path& path, const std::vector<TensorSource>& tensors,
                           const std::map<std::string, std::string>& metadata) {
   CRABCAST_TRY(check_sources(tensors));

@@ -54,6 +54,8 @@ class SafetensorsFile {
   [[nodiscard]] std::size_t alignment(const Entry& entry) const;
   // The bytes of `entry` from `offset` on, without touching the map.
   Status read(const Entry& entry, std::uint64_t offset, std::span<std::byte> into) const;
+  // Lets the kernel read ahead from there, into the entries after this one if need be.
+  void will_read(const Entry& entry, std::uint64_t offset, std::uint64_t bytes) const;
 
  private:
   explicit SafetensorsFile(DiskFile file) : file_(std::move(file)) {}

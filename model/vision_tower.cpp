@@ -136,13 +136,13 @@ at::Tensor encode_vision(const VisionTower& tower, const at::Tensor& pixels_PX,
     const bool whole_frame =
         std::find(full.begin(), full.end(), static_cast<std::int64_t>(i)) != full.end();
     const auto block = [&config, &layer = tower.blocks[i], rotary, pass,
-                        lengths = whole_frame ? layout.frame_lengths
-                                              : layout.window_lengths](const at::Tensor& in_PD) {
+                        lengths = whole_frame ? layout.frame_lengths : layout.window_lengths](
+                           const at::Tensor& in_PD, Output output) {
       const at::Tensor mid_PD =
           in_PD +
           attention(config, layer, rms_norm(in_PD, layer.norm1_D, kNormEps), rotary, lengths, pass);
       return mid_PD + swiglu(layer.gate_proj, layer.up_proj, layer.down_proj,
-                             rms_norm(mid_PD, layer.norm2_D, kNormEps), pass);
+                             rms_norm(mid_PD, layer.norm2_D, kNormEps), pass, output);
     };
     x_PD = apply_block(block, x_PD, recompute);
   }

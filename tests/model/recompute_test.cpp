@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <vector>
+
 #include "model/session.h"
 #include "tests/model/toy_batch.h"
 
@@ -20,7 +22,7 @@ Outcome run(Recompute recompute, bool input_has_gradient) {
   const at::Tensor w = at::linspace(-1, 1, 16).view({4, 4}).clone().set_requires_grad(true);
   const at::Tensor x =
       at::linspace(0, 1, 12).view({3, 4}).clone().set_requires_grad(input_has_gradient);
-  const Block block = [&w](const at::Tensor& in) { return at::tanh(at::mm(in, w)); };
+  const Block block = [&w](const at::Tensor& in, Output) { return at::tanh(at::mm(in, w)); };
   const at::Tensor y = apply_block(block, apply_block(block, x, recompute), recompute);
   torch::autograd::backward({y.sum()});
   return {y.detach(), x.grad(), w.grad()};
@@ -40,21 +42,21 @@ TEST(Recompute, GradientsAreThoseOfThePlainPass) {
 }
 
 TEST(Recompute, TheBlockRunsOnceForwardAndOnceBackward) {
-  int calls = 0;
+  std::vector<Output> calls;
   const at::Tensor w = at::ones({2, 2}).set_requires_grad(true);
-  const Block block = [&](const at::Tensor& in) {
-    ++calls;
+  const Block block = [&](const at::Tensor& in, Output output) {
+    calls.push_back(output);
     return at::mm(in, w);
   };
   const at::Tensor y = apply_block(block, at::ones({1, 2}), Recompute::layers);
-  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(calls, (std::vector{Output::read}));
   torch::autograd::backward({y.sum()});
-  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(calls, (std::vector{Output::read, Output::unread}));
 }
 
 TEST(Recompute, WithoutGradientsNothingIsKept) {
   const at::NoGradGuard no_grad;
-  const Block block = [](const at::Tensor& x) { return x * 2; };
+  const Block block = [](const at::Tensor& x, Output) { return x * 2; };
   EXPECT_FALSE(apply_block(block, at::ones({1}), Recompute::layers).requires_grad());
 }
 
