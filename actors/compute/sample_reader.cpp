@@ -25,6 +25,14 @@ void add_work(const data::StageTimes& times, bool cached, pb::LoaderWork& work) 
   add_to(work, one);
 }
 
+// A clip that was changed since it was first read makes a replay another run. Only of files that
+// were decoded just now: one that hangs whoever reads it must not hang this process.
+void look_for_changes(data::MediaMarks& marks, const std::vector<data::FileContent>& files) {
+  for (const auto& file : files)
+    if (marks.check(file) == data::MediaState::changed)
+      spdlog::warn("{} was changed since it was first read", file.path.string());
+}
+
 }  // namespace
 
 bool is_bad_sample(const Error& error) {
@@ -35,7 +43,8 @@ bool is_bad_sample(const Error& error) {
 
 Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& process,
                                                          model::BaseFrontEnd front_end,
-                                                         int children) {
+                                                         int children,
+                                                         std::unique_ptr<data::MediaMarks> marks) {
   data::DecodePoolOptions options;
   options.children = children;
   auto pool = data::DecodePool::start(options);
@@ -49,7 +58,7 @@ Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& pr
       spdlog::warn("samples are decoded anew in every epoch: {}", opened.error().message);
   }
   return std::unique_ptr<SampleReader>(
-      new SampleReader(std::move(front_end), std::move(*pool), std::move(cache)));
+      new SampleReader(std::move(front_end), std::move(*pool), std::move(cache), std::move(marks)));
 }
 
 Result<data::Processed> SampleReader::read(const data::Sample& sample, pb::LoaderWork& work) const {
@@ -57,12 +66,15 @@ Result<data::Processed> SampleReader::read(const data::Sample& sample, pb::Loade
   Result<data::SampleCache::Answer> answer;
   if (cache_ != nullptr) {
     answer = cache_->get(sample, front_end_.media, decode);
-  } else if (auto media = decode(); media) {
-    answer = data::SampleCache::Answer{std::move(*media), false};
   } else {
-    answer = fail(media.error());
+    // What is read is what the files hold now: stamps first.
+    auto files = data::media_files(sample).value_or(std::vector<data::FileContent>());
+    answer = decode().map([&](data::SampleMedia media) {
+      return data::SampleCache::Answer{std::move(media), false, std::move(files)};
+    });
   }
   if (!answer) return fail(answer.error());
+  if (marks_ != nullptr) look_for_changes(*marks_, answer->files);
   add_work(answer->media.times, answer->cached, work);
   return data::with_prompt(sample, std::move(answer->media), front_end_);
 }

@@ -87,6 +87,21 @@ TEST_F(SampleCacheTest, DecodesOnce) {
   EXPECT_EQ(second.media.tokens.audio, 25);
 }
 
+// The hashes that the cache had to take serve others as well.
+TEST_F(SampleCacheTest, TellsWhatTheFilesHold) {
+  for (const bool cached : {false, true}) {
+    const auto answer = get(sample());
+    EXPECT_EQ(answer.cached, cached);
+    ASSERT_EQ(answer.files.size(), 2U);
+    for (const auto& file : answer.files) {
+      EXPECT_EQ(file.stamp, file_stamp(file.path));
+      EXPECT_EQ(file.hash, *file_hash(file.path));
+    }
+    EXPECT_EQ(answer.files[0].path, sample().video);
+    EXPECT_NE(answer.files[0].hash, answer.files[1].hash);
+  }
+}
+
 TEST_F(SampleCacheTest, AChangedFileIsDecodedAgain) {
   (void)get(sample());
   write_text(folder_ / "clip.wav", "another sound");
