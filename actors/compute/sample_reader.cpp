@@ -26,7 +26,7 @@ void add_work(const data::StageTimes& times, bool cached, pb::LoaderWork& work) 
 }
 
 // A clip that was changed since it was first read makes a replay another run. Only of files that
-// were decoded just now: one that hangs whoever reads it must not hang this process.
+// could be decoded: one that hangs whoever reads it must not hang this process.
 void look_for_changes(data::MediaMarks& marks, const std::vector<data::FileContent>& files) {
   for (const auto& file : files)
     if (marks.check(file) == data::MediaState::changed)
@@ -61,18 +61,18 @@ Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& pr
       new SampleReader(std::move(front_end), std::move(*pool), std::move(cache), std::move(marks)));
 }
 
-Result<data::Processed> SampleReader::read(const data::Sample& sample, pb::LoaderWork& work) const {
+Result<data::SampleCache::Answer> SampleReader::media_of(const data::Sample& sample) const {
   const auto decode = [&] { return pool_->read(sample, front_end_.media, kSampleDeadline); };
-  Result<data::SampleCache::Answer> answer;
-  if (cache_ != nullptr) {
-    answer = cache_->get(sample, front_end_.media, decode);
-  } else {
-    // What is read is what the files hold now: stamps first.
-    auto files = data::media_files(sample).value_or(std::vector<data::FileContent>());
-    answer = decode().map([&](data::SampleMedia media) {
-      return data::SampleCache::Answer{std::move(media), false, std::move(files)};
-    });
-  }
+  if (cache_ != nullptr) return cache_->get(sample, front_end_.media, decode);
+  // Stamps first: a file that is written meanwhile has a later one. What is missing, decoding says.
+  auto files = data::media_files(sample).value_or(std::vector<data::FileContent>());
+  auto media = decode();
+  if (!media) return fail(media.error());
+  return data::SampleCache::Answer{std::move(*media), false, std::move(files)};
+}
+
+Result<data::Processed> SampleReader::read(const data::Sample& sample, pb::LoaderWork& work) const {
+  auto answer = media_of(sample);
   if (!answer) return fail(answer.error());
   if (marks_ != nullptr) look_for_changes(*marks_, answer->files);
   add_work(answer->media.times, answer->cached, work);

@@ -38,6 +38,8 @@ class SampleReader {
         cache_(std::move(cache)),
         marks_(std::move(marks)) {}
 
+  [[nodiscard]] Result<data::SampleCache::Answer> media_of(const data::Sample& sample) const;
+
   model::BaseFrontEnd front_end_;
   std::unique_ptr<data::DecodePool> pool_;
   std::unique_ptr<data::SampleCache> cache_;  // null: none
