@@ -70,25 +70,18 @@ Result<Stamp> stamp_of(int descriptor, const fs::path& path) {
 // One JSON file of the corpus. It stays open, so that its rows are those that were indexed even
 // when another file takes its name.
 struct OpenFile {
-  OpenFile() = default;
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  ~OpenFile() {
-    if (descriptor >= 0) ::close(descriptor);
-  }
-
   IndexedFile known;  // its path is set first
-  int descriptor = -1;
+  Descriptor descriptor;
   Stamp stamp;
-  [[nodiscard]] bool exists() const { return descriptor >= 0 || known.problem; }
+  [[nodiscard]] bool exists() const { return descriptor.get() >= 0 || known.problem; }
 };
 using OpenFiles = std::array<OpenFile, 2 * kDatasetNames.size()>;
 
 void open_file(OpenFile& file) {
   auto descriptor = open_regular(file.known.path);
   if (descriptor) {
-    file.descriptor = *descriptor;
-    auto stamp = stamp_of(*descriptor, file.known.path);
+    file.descriptor = std::move(*descriptor);
+    auto stamp = stamp_of(file.descriptor.get(), file.known.path);
     if (stamp)
       file.stamp = *stamp;
     else
@@ -150,13 +143,13 @@ Status index_file(rocksdb::DB& db, std::size_t number, const OpenFile& file) {
   Status written;
   std::optional<Error> problem = file.known.problem;
   if (!problem) {
-    const auto scanned = scan_rows(file.descriptor, file.known.path, [&](const RowText& row) {
+    const auto scanned = scan_rows(file.descriptor.get(), file.known.path, [&](const RowText& row) {
       if (auto whole = check_row(file.known.path, row); !whole) return whole;
       return written = writer.add(row);
     });
     CRABCAST_TRY(written);
     if (!scanned) problem = scanned.error();
-    const auto after = stamp_of(file.descriptor, file.known.path);
+    const auto after = stamp_of(file.descriptor.get(), file.known.path);
     if (!after || *after != file.stamp)
       return fail(Errc::unavailable,
                   file.known.path.string() + " was changed while it was read; try again");
@@ -223,8 +216,8 @@ class RocksCorpusIndex final : public CorpusIndex {
     auto entry = entry_of(number, index);
     if (!entry) return fail(entry.error());
     std::string text(entry->length, '\0');
-    CRABCAST_TRY(
-        read_exactly(file.descriptor, text.data(), text.size(), entry->begin, file.known.path));
+    CRABCAST_TRY(read_exactly(file.descriptor.get(), text.data(), text.size(), entry->begin,
+                              file.known.path));
     if (static_cast<std::uint32_t>(hash_of(text)) != entry->check)
       return fail(Errc::data_error, file.known.path.string() + ": row " + std::to_string(index) +
                                         " was changed since the corpus was opened; start again");
@@ -236,7 +229,7 @@ class RocksCorpusIndex final : public CorpusIndex {
     const auto& file = files_[number_of(dataset, which)];
     std::uint64_t line = 0, at = 0;
     const auto found =
-        scan_rows(file.descriptor, file.known.path, [&](const RowText& row) -> Status {
+        scan_rows(file.descriptor.get(), file.known.path, [&](const RowText& row) -> Status {
           if (at++ != index) return {};
           line = row.line;
           return fail(Errc::cancelled, "found");

@@ -1,6 +1,7 @@
 #include "data/draw_tree.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace crabcast::data {
@@ -50,18 +51,51 @@ DrawTree::Part DrawTree::join(std::vector<Part> parts) {
   return parts.front();
 }
 
-DrawTree::Pick DrawTree::pick(std::uint64_t n) const {
-  auto [cycle, rank] = cycle_.divide(n);
-  std::uint32_t at = root_;
-  while (at < kLeaf) {
-    const Node& node = nodes_[at];
+// Divides a few places of one cycle: all at once at each node, so that a node costs an addition for
+// each place.
+struct DrawTree::Division {
+  static constexpr std::size_t kMostPlaces = 64;
+
+  const DrawTree& tree;
+  std::uint64_t cycle;
+  std::vector<Run>& runs;
+
+  // `rank`: how many draws of the cycle came to this node before.
+  void divide(std::uint32_t at, std::uint64_t rank, std::span<std::uint32_t> places) const {
+    if (places.empty()) return;
+    if (at >= kLeaf) {
+      const std::uint32_t leaf = at - kLeaf;
+      runs.push_back({leaf, cycle * tree.weights_[leaf] + rank, places});
+      return;
+    }
+    const Node& node = tree.nodes_[at];
+    std::array<std::uint32_t, kMostPlaces> to_the_right;
+    std::size_t left = 0, right = 0;
+    // The part of left_count's sum below 2^64: where it overflows the count rises.
+    std::uint64_t fraction = rank * node.share + (1ULL << 63);
+    for (const std::uint32_t place : places) {
+      fraction += node.share;
+      const bool goes_left = fraction < node.share;
+      places[left] = to_the_right[right] = place;
+      left += goes_left ? 1 : 0;
+      right += goes_left ? 0 : 1;
+    }
+    std::copy_n(to_the_right.begin(), right, places.begin() + static_cast<std::ptrdiff_t>(left));
     const std::uint64_t before = left_count(rank, node.share);
-    const bool left = left_count(rank + 1, node.share) > before;
-    rank = left ? before : rank - before;
-    at = left ? node.left : node.right;
+    divide(node.left, before, places.first(left));
+    divide(node.right, rank - before, places.subspan(left));
   }
-  const std::uint32_t leaf = at - kLeaf;
-  return {leaf, cycle * weights_[leaf] + rank};
+};
+
+void DrawTree::divide(std::uint64_t n, std::span<std::uint32_t> places,
+                      std::vector<Run>& runs) const {
+  while (!places.empty()) {
+    const auto [cycle, rank] = cycle_.divide(n);
+    const std::size_t count = std::min({places.size(), cycle_.value - rank, Division::kMostPlaces});
+    Division{*this, cycle, runs}.divide(root_, rank, places.first(count));
+    places = places.subspan(count);
+    n += count;
+  }
 }
 
 std::vector<std::uint64_t> DrawTree::counts(std::uint64_t n) const {

@@ -1,9 +1,10 @@
 // Divides an endless row of draws among leaves in proportion to integer weights: exactly at the end
 // of each cycle (as many draws as the sum of all weights), and within two draws of the exact share
-// at any moment. Random access: nothing is counted on the way.
+// at any moment. Random access: what came before is not counted.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "data/permutation.h"
@@ -16,11 +17,14 @@ class DrawTree {
   // common share is divided first; leaves are numbered through all branches.
   explicit DrawTree(const std::vector<std::vector<std::uint64_t>>& branches);
 
-  struct Pick {
+  // Draws that one leaf gets: its own numbers first, first + 1, ... (from 0), in these places.
+  struct Run {
     std::uint32_t leaf = 0;
-    std::uint64_t rank = 0;  // it is the leaf's draw number `rank`, from 0
+    std::uint64_t first = 0;
+    std::span<std::uint32_t> places;
   };
-  [[nodiscard]] Pick pick(std::uint64_t n) const;  // n < 2^62
+  // Appends the draws n, n + 1, ... below 2^62 for `places`, which are put into the order of runs.
+  void divide(std::uint64_t n, std::span<std::uint32_t> places, std::vector<Run>& runs) const;
   // How many of the first n draws each leaf gets.
   [[nodiscard]] std::vector<std::uint64_t> counts(std::uint64_t n) const;
 
@@ -35,6 +39,8 @@ class DrawTree {
     std::uint32_t id = 0;
   };
   static constexpr std::uint32_t kLeaf = 1U << 31;
+
+  struct Division;  // of places among the leaves
 
   Part join(std::vector<Part> parts);
 

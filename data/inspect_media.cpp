@@ -3,11 +3,12 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
-#include <unordered_map>
 
-#include "data/media_marks.h"
+#include "data/file_content.h"
 #include "data/media_reader.h"
 
 namespace crabcast::data {
@@ -18,15 +19,15 @@ constexpr auto kProgressEvery = std::chrono::milliseconds(200);
 
 struct ClipFacts {
   double seconds = 0;
-  std::uint64_t checksum = 0;  // 0: unreadable
+  std::optional<CacheKey> hash;  // none: unreadable
   std::string problem;
 };
 
 ClipFacts look_at(const std::filesystem::path& path) {
   ClipFacts facts;
-  const auto checksum = file_checksum(path);
-  if (!checksum) {
-    facts.problem = checksum.error().message;
+  const auto hash = file_hash(path);
+  if (!hash) {
+    facts.problem = hash.error().message;
     return facts;
   }
   DecodeOptions options;
@@ -36,7 +37,7 @@ ClipFacts look_at(const std::filesystem::path& path) {
     facts.problem = reader.error().message;
     return facts;
   }
-  facts.checksum = *checksum;
+  facts.hash = *hash;
   const auto length = (*reader)->format().duration;
   if (length > 0) facts.seconds = static_cast<double>(length) / AV_TIME_BASE;
   return facts;
@@ -72,17 +73,17 @@ std::vector<ClipFacts> look_at_all(const std::vector<ClipFile>& clips,
 void inspect_media(const std::vector<ClipFile>& clips, const InspectOptions& options,
                    std::vector<DatasetInspection>& datasets) {
   const auto facts = look_at_all(clips, options);
-  std::unordered_map<std::uint64_t, std::size_t> first_of;  // checksum -> clip
+  std::map<CacheKey, std::size_t> first_of;  // of the clips that hold the same
   for (std::size_t i = 0; i < clips.size(); ++i) {
     const auto& clip = clips[i];
     auto& out = datasets[clip.inspection];
     out.seconds += facts[i].seconds;
-    if (facts[i].checksum == 0) {
+    if (!facts[i].hash) {
       if (out.unreadable++ < kListedProblems)
         out.problems.push_back({clip.file, clip.line, facts[i].problem});
       continue;
     }
-    const auto [earlier, is_first] = first_of.emplace(facts[i].checksum, i);
+    const auto [earlier, is_first] = first_of.emplace(*facts[i].hash, i);
     if (is_first) continue;
     const auto& other = clips[earlier->second];
     const bool leaks = clip.split != other.split;

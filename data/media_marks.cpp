@@ -1,16 +1,11 @@
 #include "data/media_marks.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "data/files.h"
 #include "data/index_db.h"
-#include "data/row_scan.h"
-#include "protocol/checksum.h"
 
 namespace crabcast::data {
 namespace {
@@ -18,25 +13,20 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMostWriters = 64;
-constexpr std::uint64_t kMostBytes = 8ULL << 30;
-constexpr std::size_t kBlockBytes = 1U << 20;
-constexpr std::size_t kMarkBytes = 24;
+constexpr std::size_t kMarkBytes = 32;
 
-// Under the file's path: three numbers of 8 bytes.
+// Under the file's path: four numbers of 8 bytes.
 struct Mark {
-  std::uint64_t size = 0, mtime_ns = 0, checksum = 0;
-
-  [[nodiscard]] bool same_stamp(const Mark& other) const {
-    return size == other.size && mtime_ns == other.mtime_ns;
-  }
+  std::uint64_t size = 0, mtime_ns = 0;
+  CacheKey hash;
 };
 
 std::optional<Mark> read_mark(rocksdb::DB& db, const fs::path& file) {
   std::string value;
   if (!db.Get({}, file.string(), &value).ok() || value.size() != kMarkBytes) return std::nullopt;
   const std::string_view bytes(value);
-  return Mark{read_number(bytes, 8), read_number(bytes.substr(8), 8),
-              read_number(bytes.substr(16), 8)};
+  const auto number = [&](std::size_t i) { return read_number(bytes.substr(8 * i), 8); };
+  return Mark{number(0), number(1), {number(2), number(3)}};
 }
 
 class RocksMediaMarks final : public MediaMarks {
@@ -45,21 +35,15 @@ class RocksMediaMarks final : public MediaMarks {
                   std::vector<std::unique_ptr<rocksdb::DB>> others)
       : mine_(std::move(mine)), others_(std::move(others)) {}
 
-  Result<MediaState> check(const fs::path& file) override {
-    struct stat status {};
-    if (::stat(file.c_str(), &status) != 0) return fail(error_from_errno(errno, file.string()));
-    Mark now{static_cast<std::uint64_t>(status.st_size),
-             static_cast<std::uint64_t>(status.st_mtim.tv_sec) * 1'000'000'000 +
-                 static_cast<std::uint64_t>(status.st_mtim.tv_nsec),
-             0};
-    const auto known = find(file);
-    if (known && known->same_stamp(now)) return MediaState::same;
-    const auto checksum = file_checksum(file);
-    if (!checksum) return fail(checksum.error());
-    now.checksum = *checksum;
-    CRABCAST_TRY(write(file, now));
+  Result<MediaState> check(const FileContent& file) override {
+    const auto known = find(file.path);
+    const auto size = file.stamp.size, mtime_ns = file.stamp.mtime_ns;
+    if (known && known->size == size && known->mtime_ns == mtime_ns) return MediaState::same;
+    const auto hash = file.hash ? Result<CacheKey>(*file.hash) : file_hash(file.path);
+    if (!hash) return fail(hash.error());
+    CRABCAST_TRY(write(file.path, {size, mtime_ns, *hash}));
     if (!known) return MediaState::unknown;
-    return known->checksum == now.checksum ? MediaState::same : MediaState::changed;
+    return known->hash == *hash ? MediaState::same : MediaState::changed;
   }
 
  private:
@@ -72,9 +56,8 @@ class RocksMediaMarks final : public MediaMarks {
 
   Status write(const fs::path& file, const Mark& mark) {
     std::string value;
-    append_number(value, mark.size, 8);
-    append_number(value, mark.mtime_ns, 8);
-    append_number(value, mark.checksum, 8);
+    for (const auto number : {mark.size, mark.mtime_ns, mark.hash.high, mark.hash.low})
+      append_number(value, number, 8);
     const auto status = mine_->Put({}, file.string(), value);
     if (!status.ok()) return fail(error_of(status, "mark " + file.string()));
     return {};
@@ -85,27 +68,6 @@ class RocksMediaMarks final : public MediaMarks {
 };
 
 }  // namespace
-
-Result<std::uint64_t> file_checksum(const fs::path& path) {
-  const auto descriptor = open_regular(path);
-  if (!descriptor) return fail(descriptor.error());
-  Checksum64 sum;
-  std::vector<std::byte> block(kBlockBytes);
-  std::uint64_t bytes = 0;
-  ssize_t got = 1;
-  while (got != 0 && bytes <= kMostBytes) {
-    got = ::read(*descriptor, block.data(), block.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) break;
-    sum.add({block.data(), static_cast<std::size_t>(got)});
-    bytes += static_cast<std::uint64_t>(got);
-  }
-  const int number = errno;
-  ::close(*descriptor);
-  if (got < 0) return fail(error_from_errno(number, path.string()));
-  if (bytes > kMostBytes) return fail(Errc::data_error, path.string() + ": is larger than 8 GiB");
-  return sum.value();
-}
 
 Result<std::unique_ptr<MediaMarks>> MediaMarks::open(const fs::path& corpus,
                                                      const fs::path& cache) {

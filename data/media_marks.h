@@ -1,5 +1,5 @@
-// What media files looked like when they were first read: size, modification time and checksum, so
-// that one that was changed since is noticed and named. Damage is mostly silent to decoders, and a
+// What media files looked like when they were first read: size, modification time and hash, so that
+// one that was changed since is noticed and named. Damage is mostly silent to decoders, and a
 // changed clip makes a replay another run.
 //
 // Marks live beside the index of the corpus (data/corpus_index.h), in CACHE/NAME-HASH.media-N:
@@ -7,18 +7,14 @@
 // what the others held when it was opened.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 
+#include "data/file_content.h"
 #include "protocol/error.h"
 
 namespace crabcast::data {
-
-// XXH3-64 of the whole file. data_error when it is no regular file or larger than 8 GiB, which no
-// clip is.
-Result<std::uint64_t> file_checksum(const std::filesystem::path& path);
 
 enum class MediaState { unknown, same, changed };  // since it was marked
 
@@ -30,9 +26,9 @@ class MediaMarks {
                                                   const std::filesystem::path& cache);
   virtual ~MediaMarks() = default;
   // Compares the file with its mark, and marks it as it is now. A file that is not marked, or whose
-  // size or time differ, is read through; else this takes microseconds. `unknown`: marked for the
-  // first time.
-  virtual Result<MediaState> check(const std::filesystem::path& file) = 0;
+  // size or time differ, is read through where its hash is not given; else this takes microseconds.
+  // `unknown`: marked for the first time. Errors as those of file_hash (data/file_content.h).
+  virtual Result<MediaState> check(const FileContent& file) = 0;
 };
 
 }  // namespace crabcast::data

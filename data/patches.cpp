@@ -3,6 +3,7 @@
 #include <ATen/ops/_upsample_bicubic2d_aa.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
+#include <immintrin.h>
 
 #include <algorithm>
 #include <array>
@@ -14,15 +15,17 @@ namespace {
 constexpr std::array<float, 3> kMean = {0.48145466F, 0.4578275F, 0.40821073F};
 constexpr std::array<float, 3> kDeviation = {0.26862954F, 0.26130258F, 0.27577711F};
 
+constexpr float kByteUnit = static_cast<float>(1.0 / 255);
+
 // What each byte is in each channel. A byte has few values: looking them up is faster than
-// computing them for a million pixels, and gives the same bits.
+// computing them one by one for a million pixels, and gives the same bits.
 using Values = std::array<float, 256>;
 const std::array<Values, 3>& values() {
   static const auto all = [] {
     std::array<Values, 3> made{};
     for (std::size_t channel = 0; channel < 3; ++channel)
       for (std::size_t byte = 0; byte < 256; ++byte) {
-        const float scaled = static_cast<float>(byte) * static_cast<float>(1.0 / 255);
+        const float scaled = static_cast<float>(byte) * kByteUnit;
         made[channel][byte] = (scaled - kMean[channel]) / kDeviation[channel];
       }
     return made;
@@ -38,12 +41,28 @@ float* write_patch(const std::uint8_t* from, std::int64_t stride, std::int64_t s
   return to;
 }
 
-// Rows hold one run of values for each channel: calls take(values of the channel, first, end).
+// Computes a channel's values eight at a time, the same bits as `values` (AVX2 has no fused
+// multiplication, which would round once less). Returns how many: not the last few.
+__attribute__((target("avx2"))) std::int64_t widen_by_eight(const std::uint8_t* from,
+                                                            std::int64_t count, std::size_t channel,
+                                                            float* to) {
+  const __m256 unit = _mm256_set1_ps(kByteUnit), mean = _mm256_set1_ps(kMean[channel]),
+               deviation = _mm256_set1_ps(kDeviation[channel]);
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i));
+    const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), unit);
+    _mm256_storeu_ps(to + i, _mm256_div_ps(_mm256_sub_ps(scaled, mean), deviation));
+  }
+  return i;
+}
+
+// Rows hold one run of values for each channel: calls take(channel, first, end).
 template <class Take>
 void for_each_run(const at::Tensor& rows, const Take& take) {
   const std::int64_t run = std::max<std::int64_t>(1, rows.size(1) / 3);
   for (std::int64_t first = 0, i = 0; first < rows.numel(); first += run, ++i)
-    take(values()[static_cast<std::size_t>(i % 3)], first, first + run);
+    take(static_cast<std::size_t>(i % 3), first, first + run);
 }
 
 }  // namespace
@@ -89,9 +108,10 @@ at::Tensor bytes_of_pixels(const at::Tensor& pixel_values) {
   at::Tensor bytes = at::empty(pixels.sizes(), at::kByte);
   const auto* from = pixels.const_data_ptr<float>();
   auto* to = bytes.mutable_data_ptr<std::uint8_t>();
-  for_each_run(pixels, [&](const Values& values, std::int64_t first, std::int64_t end) {
+  for_each_run(pixels, [&](std::size_t channel, std::int64_t first, std::int64_t end) {
     // Values rise evenly with the bytes.
-    const float low = values.front(), step = (values.back() - low) / 255;
+    const Values& all = values()[channel];
+    const float low = all.front(), step = (all.back() - low) / 255;
     for (std::int64_t i = first; i < end; ++i)
       to[i] = static_cast<std::uint8_t>((from[i] - low) / step + 0.5F);
   });
@@ -102,8 +122,10 @@ at::Tensor pixels_of_bytes(const at::Tensor& bytes) {
   at::Tensor pixels = at::empty(bytes.sizes(), at::kFloat);
   const auto* from = bytes.const_data_ptr<std::uint8_t>();
   auto* to = pixels.mutable_data_ptr<float>();
-  for_each_run(bytes, [&](const Values& values, std::int64_t first, std::int64_t end) {
-    for (std::int64_t i = first; i < end; ++i) to[i] = values[from[i]];
+  const bool by_eight = __builtin_cpu_supports("avx2") != 0;
+  for_each_run(bytes, [&](std::size_t channel, std::int64_t first, std::int64_t end) {
+    if (by_eight) first += widen_by_eight(from + first, end - first, channel, to + first);
+    for (std::int64_t i = first; i < end; ++i) to[i] = values()[channel][from[i]];
   });
   return pixels;
 }

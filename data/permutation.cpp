@@ -1,5 +1,7 @@
 #include "data/permutation.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace crabcast::data {
@@ -42,20 +44,66 @@ Permutation::Permutation(std::uint64_t samples, std::uint64_t key)
 // samples is moved on until it falls inside. The pass is a bijection of the grid, so the walk is
 // one of the samples. The grid has fewer than x + sqrt(x) + 1 cells for x samples, so walks are
 // rare.
-std::uint64_t Permutation::at(std::uint64_t epoch, std::uint64_t rank) const {
-  const std::uint64_t epoch_key = mix(key_, epoch);
-  std::uint64_t cell = rank;
+class Permutation::Pass {
+ public:
+  Pass() = default;
+  Pass(const Permutation& order, std::uint64_t epoch_key, std::uint64_t cell)
+      : rows_(order.rows_), columns_(order.columns_.value), key_(epoch_key) {
+    const auto [row, column] = order.columns_.divide(cell);
+    row_ = row;
+    column_ = column;
+  }
+  void two_rounds(std::uint64_t round) {
+    row_ += scaled(scrambled(key_ + round * kGolden + column_), rows_);
+    row_ -= row_ >= rows_ ? rows_ : 0;
+    column_ += scaled(scrambled(key_ + (round + 1) * kGolden + row_), columns_);
+    column_ -= column_ >= columns_ ? columns_ : 0;
+  }
+  [[nodiscard]] std::uint64_t cell() const { return row_ * columns_ + column_; }
+  [[nodiscard]] std::uint64_t key() const { return key_; }
+
+ private:
+  std::uint64_t rows_ = 0, columns_ = 0, key_ = 0, row_ = 0, column_ = 0;
+};
+
+std::uint64_t Permutation::walk(std::uint64_t epoch_key, std::uint64_t cell) const {
   do {
-    auto [row, column] = columns_.divide(cell);
-    for (std::uint64_t round = 0; round < rounds_; round += 2) {
-      row += scaled(scrambled(epoch_key + round * kGolden + column), rows_);
-      row -= row >= rows_ ? rows_ : 0;
-      column += scaled(scrambled(epoch_key + (round + 1) * kGolden + row), columns_.value);
-      column -= column >= columns_.value ? columns_.value : 0;
-    }
-    cell = row * columns_.value + column;
+    Pass pass(*this, epoch_key, cell);
+    for (std::uint64_t round = 0; round < rounds_; round += 2) pass.two_rounds(round);
+    cell = pass.cell();
   } while (cell >= samples_);
   return cell;
+}
+
+// A pass waits for its own multiplications most of the time: several side by side take little
+// longer than one.
+void Permutation::answer_together(std::span<Query, kTogether> queries) {
+  std::array<Pass, kTogether> passes;
+  for (std::size_t i = 0; i < kTogether; ++i) {
+    const auto& [order, epoch, rank] = queries[i];
+    passes[i] = Pass(*order, mix(order->key_, epoch), rank);
+  }
+  for (std::uint64_t round = 0; round < kRounds; round += 2) {
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kTogether; ++i) passes[i].two_rounds(round);
+  }
+  for (std::size_t i = 0; i < kTogether; ++i) {
+    auto& [order, epoch, rank] = queries[i];
+    rank = passes[i].cell();
+    if (rank >= order->samples_) rank = order->walk(passes[i].key(), rank);
+  }
+}
+
+void Permutation::answer(std::span<Query> queries) {
+  const auto is_large = [](const Query& query) { return query.order->rounds_ == kRounds; };
+  while (!queries.empty()) {
+    const auto next = queries.first(std::min(queries.size(), kTogether));
+    if (next.size() == kTogether && std::ranges::all_of(next, is_large))
+      answer_together(next.first<kTogether>());
+    else
+      for (auto& [order, epoch, rank] : next) rank = order->walk(mix(order->key_, epoch), rank);
+    queries = queries.subspan(next.size());
+  }
 }
 
 }  // namespace crabcast::data

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace crabcast::data {
 
@@ -43,9 +44,22 @@ struct Divisor {
 class Permutation {
  public:
   Permutation(std::uint64_t samples, std::uint64_t key);
-  [[nodiscard]] std::uint64_t at(std::uint64_t epoch, std::uint64_t rank) const;
+
+  // Asks which sample has a rank in the order of an epoch.
+  struct Query {
+    const Permutation* order;
+    std::uint64_t epoch;
+    std::uint64_t rank;  // and then the sample
+  };
+  static void answer(std::span<Query> queries);
 
  private:
+  class Pass;
+  static constexpr std::size_t kTogether = 8;
+
+  [[nodiscard]] std::uint64_t walk(std::uint64_t epoch_key, std::uint64_t cell) const;
+  static void answer_together(std::span<Query, kTogether> queries);
+
   std::uint64_t samples_;
   std::uint64_t rows_;  // the network permutes rows x columns >= samples
   Divisor columns_;

@@ -179,9 +179,7 @@ Status scan_rows(const std::filesystem::path& path,
                  const std::function<Status(const RowText&)>& visit) {
   const auto descriptor = open_regular(path);
   if (!descriptor) return fail(descriptor.error());
-  const auto result = scan_rows(*descriptor, path, visit);
-  ::close(*descriptor);
-  return result;
+  return scan_rows(descriptor->get(), path, visit);
 }
 
 Status check_row(const std::filesystem::path& path, const RowText& row) {
@@ -212,17 +210,15 @@ Status read_exactly(int descriptor, char* to, std::size_t size, std::uint64_t fr
   return {};
 }
 
-Result<int> open_regular(const std::filesystem::path& path) {
+Result<Descriptor> open_regular(const std::filesystem::path& path) {
   // O_NONBLOCK: a FIFO must not hang the caller.
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return fail(error_from_errno(errno, path.string()));
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat status {};
-  const bool known = ::fstat(descriptor, &status) == 0;
-  const int number = errno;
-  if (known && S_ISREG(status.st_mode)) return descriptor;
-  ::close(descriptor);
-  if (!known) return fail(error_from_errno(number, path.string()));
-  return fail(Errc::data_error, path.string() + ": is not a regular file");
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0)
+    return fail(error_from_errno(errno, path.string()));
+  if (!S_ISREG(status.st_mode))
+    return fail(Errc::data_error, path.string() + ": is not a regular file");
+  return file;
 }
 
 }  // namespace crabcast::data

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string_view>
 
+#include "protocol/descriptor.h"
 #include "protocol/error.h"
 
 namespace crabcast::data {
@@ -38,7 +39,7 @@ Status check_row(const std::filesystem::path& path, const RowText& row);
 Status read_exactly(int descriptor, char* to, std::size_t size, std::uint64_t from,
                     const std::filesystem::path& path);
 
-// Opens a regular file for reading; a FIFO or a device is data_error. The caller closes it.
-Result<int> open_regular(const std::filesystem::path& path);
+// Opens a regular file for reading; a FIFO or a device is data_error.
+Result<Descriptor> open_regular(const std::filesystem::path& path);
 
 }  // namespace crabcast::data

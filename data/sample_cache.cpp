@@ -2,12 +2,8 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <array>
 #include <bit>
 #include <string>
 #include <utility>
@@ -22,39 +18,16 @@ namespace fs = std::filesystem;
 
 // Raised whenever the same files and settings would be decoded to something else.
 constexpr std::uint64_t kDecoderVersion = 1;
-constexpr std::size_t kPiece = 256 << 10;
 
-using FileContent = SampleCache::FileContent;
-
-std::array<const fs::path*, 3> files_of(const Sample& sample) {
-  return {&sample.video, &sample.image, &sample.audio};
-}
-
-std::optional<CacheKey> identity_of(const fs::path& file) {
-  struct stat status {};
-  if (::stat(file.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+CacheKey identity_of(const FileContent& file) {
   return CacheKeyHasher()
       .add("file")
-      .add(file.native())
-      .add(status.st_dev)
-      .add(status.st_ino)
-      .add(static_cast<std::uint64_t>(status.st_size))
-      .add(static_cast<std::uint64_t>(status.st_mtim.tv_sec))
-      .add(static_cast<std::uint64_t>(status.st_mtim.tv_nsec))
+      .add(file.path.native())
+      .add(file.stamp.device)
+      .add(file.stamp.inode)
+      .add(file.stamp.size)
+      .add(file.stamp.mtime_ns)
       .key();
-}
-
-std::optional<CacheKey> hash_of(const fs::path& file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return std::nullopt;
-  CacheKeyHasher hash;
-  std::vector<char> piece(kPiece);
-  ssize_t count = 0;
-  while ((count = ::read(descriptor, piece.data(), piece.size())) > 0)
-    hash.add_bytes(piece.data(), static_cast<std::size_t>(count));
-  ::close(descriptor);
-  if (count < 0) return std::nullopt;
-  return hash.key();
 }
 
 at::Tensor tensor_of(const CacheKey& key) {
@@ -106,7 +79,7 @@ std::optional<SampleMedia> media_in(const std::vector<at::Tensor>& tensors) {
   return media;
 }
 
-// Nothing while the content of a file is not known.
+// Nothing while the hash of a file is not known.
 std::optional<CacheKey> key_of(const Sample& sample, const model::MediaShape& shape,
                                const std::vector<FileContent>& files) {
   const Dataset& table = datasets()[sample.dataset];
@@ -119,10 +92,11 @@ std::optional<CacheKey> key_of(const Sample& sample, const model::MediaShape& sh
         std::int64_t{shape.temporal_patch}, std::int64_t{shape.mel_bins},
         static_cast<std::int64_t>(std::bit_cast<std::int32_t>(shape.seconds_per_grid))})
     key.add(static_cast<std::uint64_t>(setting));
-  for (const fs::path* file : files_of(sample)) key.add(file->empty() ? "none" : "file");
+  for (const fs::path* file : {&sample.video, &sample.image, &sample.audio})
+    key.add(file->empty() ? "none" : "file");
   for (const FileContent& file : files) {
-    if (!file.content) return std::nullopt;
-    key.add(file.content->high).add(file.content->low);
+    if (!file.hash) return std::nullopt;
+    key.add(file.hash->high).add(file.hash->low);
   }
   if (files.empty()) return std::nullopt;
   return key.key();
@@ -137,32 +111,22 @@ Result<std::unique_ptr<SampleCache>> SampleCache::open(const fs::path& folder,
   return std::unique_ptr<SampleCache>(new SampleCache(std::move(*tensors)));
 }
 
-std::optional<CacheKey> SampleCache::known_content(const CacheKey& identity) {
-  const auto known = tensors_->find(identity);
+std::optional<CacheKey> SampleCache::known_hash(const FileContent& file) {
+  const auto known = tensors_->find(identity_of(file));
   return known ? key_in(*known) : std::nullopt;
-}
-
-SampleCache::Files SampleCache::look_up(const Sample& sample) {
-  Files files;
-  for (const fs::path* file : files_of(sample)) {
-    if (file->empty()) continue;
-    const auto identity = identity_of(*file);
-    if (!identity) return {};  // decoding says why
-    files.push_back({file, *identity, known_content(*identity)});
-  }
-  return files;
 }
 
 Result<SampleCache::Answer> SampleCache::get(const Sample& sample, const model::MediaShape& shape,
                                              const std::function<Result<SampleMedia>()>& read) {
-  Files files = look_up(sample);
+  auto files = media_files(sample).value_or(std::vector<FileContent>());  // decoding says why
+  for (FileContent& file : files) file.hash = known_hash(file);
   if (const auto key = key_of(sample, shape, files))
     if (const auto found = tensors_->find(*key))
-      if (auto media = media_in(*found)) return Answer{std::move(*media), true};
+      if (auto media = media_in(*found)) return Answer{std::move(*media), true, std::move(files)};
   auto media = read();
   if (!media) return fail(media.error());
-  keep(sample, shape, files, *media);
-  return Answer{std::move(*media), false};
+  keep(sample, shape, *media, files);
+  return Answer{std::move(*media), false, std::move(files)};
 }
 
 void SampleCache::insert(const CacheKey& key, const std::vector<at::Tensor>& tensors) {
@@ -173,14 +137,15 @@ void SampleCache::insert(const CacheKey& key, const std::vector<at::Tensor>& ten
 
 // A file is hashed when it was decoded just now: a file that hangs whoever reads it hangs the
 // decoder, which has a deadline, and never this process.
-void SampleCache::keep(const Sample& sample, const model::MediaShape& shape, Files& files,
-                       const SampleMedia& media) {
+void SampleCache::keep(const Sample& sample, const model::MediaShape& shape,
+                       const SampleMedia& media, std::vector<FileContent>& files) {
   for (FileContent& file : files) {
-    if (file.content) continue;
-    file.content = hash_of(*file.path);
+    if (file.hash) continue;
+    const auto hash = file_hash(file.path);
     // A file that changed while it was read is another one.
-    if (!file.content || identity_of(*file.path) != file.identity) return;
-    insert(file.identity, {tensor_of(*file.content)});
+    if (!hash || file_stamp(file.path) != file.stamp) return;
+    file.hash = *hash;
+    insert(identity_of(file), {tensor_of(*hash)});
   }
   if (const auto key = key_of(sample, shape, files)) insert(*key, tensors_of(media));
 }

@@ -284,47 +284,44 @@ std::size_t Sampler::group_at(const Segment& segment, std::uint64_t slot) const 
   return (place + turned(place / segment.turn, tasks)) % tasks;
 }
 
-Draw Sampler::draw(const Group& group, std::uint64_t n) const {
-  const auto [leaf, rank] = group.tree.pick(n);
-  const Source& source = sources_[group.sources[leaf]];
-  const auto [epoch, place] = source.samples.divide(group.before[leaf] + rank);
-  return {source.dataset, source.order.at(epoch, place), epoch};
-}
-
-Draw Sampler::at(std::uint64_t slot) const {
-  if (mixture_.policy != MixturePolicy::task_balanced) {
-    const std::uint64_t place = slot % global_batch_, step = slot / global_batch_ + 1;
-    slot += (place + turned(step, global_batch_)) % global_batch_ - place;
+// Fills slots from `first` on, all of one batch and one segment.
+void Sampler::fill(const Segment& segment, std::uint64_t first, std::span<Draw> draws) const {
+  const std::uint64_t groups = segment.groups.size(), start = first - segment.first;
+  std::vector<Permutation::Query> queries(draws.size());
+  std::vector<std::uint32_t> places;
+  std::vector<DrawTree::Run> runs;
+  places.reserve(draws.size());
+  runs.reserve(sources_.size());
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(groups, draws.size()); ++i) {
+    const Group& group = segment.groups[group_at(segment, first + i)];
+    places.clear();
+    runs.clear();
+    for (std::uint64_t place = i; place < draws.size(); place += groups)
+      places.push_back(static_cast<std::uint32_t>(place));
+    group.tree.divide((start + i) / groups, places, runs);  // one draw of each block of groups
+    for (const auto& [leaf, rank, own_places] : runs) {
+      const Source& source = sources_[group.sources[leaf]];
+      auto [epoch, index] = source.samples.divide(group.before[leaf] + rank);
+      for (const std::uint32_t place : own_places) {
+        draws[place] = {source.dataset, 0, epoch};
+        queries[place] = {&source.order, epoch, index};
+        if (++index == source.samples.value) index = 0, ++epoch;
+      }
+    }
   }
-  const Segment& segment = segment_at(slot);
-  return draw(segment.groups[group_at(segment, slot)],
-              (slot - segment.first) / segment.groups.size());
-}
-
-// The same as at() of each slot in [first, end), all of one batch, without a division for each.
-void Sampler::draw_run(const Segment& segment, std::uint64_t first, std::uint64_t end,
-                       std::vector<Draw>& draws) const {
-  const std::uint64_t tasks = segment.groups.size();
-  std::uint64_t n = (first - segment.first) / tasks;
-  std::uint64_t place = (first - segment.first) % tasks;
-  std::size_t group = group_at(segment, first);
-  for (std::uint64_t slot = first; slot < end; ++slot) {
-    draws.push_back(draw(segment.groups[group], n));
-    if (++group == tasks) group = 0;
-    if (++place == tasks) place = 0, ++n;
-  }
+  Permutation::answer(queries);
+  for (std::size_t i = 0; i < draws.size(); ++i) draws[i].index = queries[i].rank;
 }
 
 std::vector<Draw> Sampler::batch(std::uint64_t step) const {
   if (step == 0 || step > steps_allowed()) return {};
-  std::vector<Draw> draws;
-  draws.reserve(global_batch_);
-  const std::uint64_t end = step * global_batch_;
-  for (std::uint64_t slot = end - global_batch_; slot < end;) {
+  std::vector<Draw> draws(global_batch_);
+  const std::uint64_t first = (step - 1) * global_batch_, end = first + global_batch_;
+  for (std::uint64_t slot = first; slot < end;) {
     const Segment& segment = segment_at(slot);
     const bool last = &segment == &segments_.back();
     const std::uint64_t stop = last ? end : std::min(end, (&segment + 1)->first);
-    draw_run(segment, slot, stop, draws);
+    fill(segment, slot, std::span(draws).subspan(slot - first, stop - slot));
     slot = stop;
   }
   // The slots of one batch are turned among themselves; what the batch holds stays the same.

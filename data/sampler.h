@@ -24,6 +24,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -74,9 +75,6 @@ class Sampler {
   // The samples of a step (from 1), in slot order; none beyond steps_allowed().
   // O(global_batch + log segments), whatever the step.
   [[nodiscard]] std::vector<Draw> batch(std::uint64_t step) const;
-  // The sample at a running slot number (from 0) = (step - 1) * global_batch + slot, of a step up
-  // to steps_allowed().
-  [[nodiscard]] Draw at(std::uint64_t slot) const;
   // Steps until every sample of the corpus was due `epochs` times, or `most_epochs` times, rounded
   // up, and at most steps_allowed(): how `train.epochs` becomes a number of steps. A fraction of an
   // epoch means that share of each data set's samples. 0 when `epochs` is not positive.
@@ -122,9 +120,7 @@ class Sampler {
   [[nodiscard]] const Segment& segment_at(std::uint64_t slot) const;
   [[nodiscard]] std::uint64_t turned(std::uint64_t count, std::uint64_t places) const;
   [[nodiscard]] std::size_t group_at(const Segment& segment, std::uint64_t slot) const;
-  [[nodiscard]] Draw draw(const Group& group, std::uint64_t n) const;
-  void draw_run(const Segment& segment, std::uint64_t first, std::uint64_t end,
-                std::vector<Draw>& draws) const;
+  void fill(const Segment& segment, std::uint64_t first, std::span<Draw> draws) const;
 
   MixtureSpec mixture_;
   std::uint64_t seed_ = 1;

@@ -48,6 +48,8 @@ rocksdb::Options store_options(std::uint64_t limit) {
   options.level0_slowdown_writes_trigger = options.level0_stop_writes_trigger = 1 << 30;
   rocksdb::BlockBasedTableOptions table;
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  // A large entry begins a block of its own; whoever looks for a small one would have to read both.
+  table.block_size_deviation = 99;
   // A value that was read stays where RocksDB read it, as long as somebody looks at it.
   table.block_cache = rocksdb::NewLRUCache(kBlockCache);
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));

@@ -16,7 +16,6 @@
 #include "actors/compute/sampling.h"
 #include "actors/compute/tensor_frames.h"
 #include "data/batch.h"
-#include "data/media_marks.h"
 #include "data/permutation.h"
 #include "model/tokenizer.h"
 
@@ -32,7 +31,6 @@ struct LoaderParts {
   MemberProcess* process = nullptr;
   std::unique_ptr<data::Corpus> corpus;
   std::unique_ptr<SampleReader> reader;
-  std::unique_ptr<data::MediaMarks> marks;
   std::unique_ptr<Sampling> sampling;
   std::map<std::uint32_t, std::uint64_t> train_sizes;  // by data set
 
@@ -50,25 +48,12 @@ std::string stage_of(const Error& error) {
   return "row";
 }
 
-// A clip that was changed since it was first read makes a replay another run: it is named. Only of
-// files that were decoded just now: one that hangs whoever reads it must not hang this process.
-void look_for_changes(const LoaderParts& parts, const data::Sample& sample) {
-  for (const auto& file : {sample.video, sample.image, sample.audio}) {
-    if (file.empty()) continue;
-    const auto state = parts.marks->check(file);
-    if (state == data::MediaState::changed)
-      spdlog::warn("{} was changed since it was first read", file.string());
-  }
-}
-
 Result<data::Processed> try_sample(const LoaderParts& parts, const data::Draw& draw,
                                    std::uint64_t index, pb::LoaderWork& work) {
   const auto wording = data::mix(parts.process->spec.train.seed, draw.epoch);
   auto sample = parts.corpus->sample(draw.dataset, data::Split::train, index, wording);
   if (!sample) return fail(sample.error());
-  auto processed = parts.reader->read(*sample, work);
-  if (processed) look_for_changes(parts, *sample);
-  return processed;
+  return parts.reader->read(*sample, work);
 }
 
 void set_sample(pb::SampleRef& ref, std::uint32_t dataset, std::uint64_t index) {
@@ -282,16 +267,16 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
   if (!base) return fail(base.error());
   auto front_end = model::load_front_end(*base);
   if (!front_end) return fail(front_end.error());
-  // One child for each decoding thread.
-  auto reader = SampleReader::open(process, std::move(*front_end), process.threads());
-  if (!reader) return fail(reader.error());
-  parts->reader = std::move(*reader);
   auto corpus = open_corpus(process);
   if (!corpus) return fail(corpus.error());
   parts->corpus = std::move(*corpus);
   auto marks = data::MediaMarks::open(parts->corpus->folder(), process.launch.index_dir());
   if (!marks) return fail(marks.error());
-  parts->marks = std::move(*marks);
+  // One child for each decoding thread.
+  auto reader =
+      SampleReader::open(process, std::move(*front_end), process.threads(), std::move(*marks));
+  if (!reader) return fail(reader.error());
+  parts->reader = std::move(*reader);
   for (const auto& summary : parts->corpus->summary())
     parts->train_sizes[summary.dataset] = summary.train;
   auto sampling = Sampling::create(process.spec, *parts->corpus);

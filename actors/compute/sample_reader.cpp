@@ -25,6 +25,14 @@ void add_work(const data::StageTimes& times, bool cached, pb::LoaderWork& work) 
   add_to(work, one);
 }
 
+// A clip that was changed since it was first read makes a replay another run. Only of files that
+// could be decoded: one that hangs whoever reads it must not hang this process.
+void look_for_changes(data::MediaMarks& marks, const std::vector<data::FileContent>& files) {
+  for (const auto& file : files)
+    if (marks.check(file) == data::MediaState::changed)
+      spdlog::warn("{} was changed since it was first read", file.path.string());
+}
+
 }  // namespace
 
 bool is_bad_sample(const Error& error) {
@@ -35,7 +43,8 @@ bool is_bad_sample(const Error& error) {
 
 Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& process,
                                                          model::BaseFrontEnd front_end,
-                                                         int children) {
+                                                         int children,
+                                                         std::unique_ptr<data::MediaMarks> marks) {
   data::DecodePoolOptions options;
   options.children = children;
   auto pool = data::DecodePool::start(options);
@@ -49,20 +58,23 @@ Result<std::unique_ptr<SampleReader>> SampleReader::open(const MemberProcess& pr
       spdlog::warn("samples are decoded anew in every epoch: {}", opened.error().message);
   }
   return std::unique_ptr<SampleReader>(
-      new SampleReader(std::move(front_end), std::move(*pool), std::move(cache)));
+      new SampleReader(std::move(front_end), std::move(*pool), std::move(cache), std::move(marks)));
+}
+
+Result<data::SampleCache::Answer> SampleReader::media_of(const data::Sample& sample) const {
+  const auto decode = [&] { return pool_->read(sample, front_end_.media, kSampleDeadline); };
+  if (cache_ != nullptr) return cache_->get(sample, front_end_.media, decode);
+  // Stamps first: a file that is written meanwhile has a later one. What is missing, decoding says.
+  auto files = data::media_files(sample).value_or(std::vector<data::FileContent>());
+  auto media = decode();
+  if (!media) return fail(media.error());
+  return data::SampleCache::Answer{std::move(*media), false, std::move(files)};
 }
 
 Result<data::Processed> SampleReader::read(const data::Sample& sample, pb::LoaderWork& work) const {
-  const auto decode = [&] { return pool_->read(sample, front_end_.media, kSampleDeadline); };
-  Result<data::SampleCache::Answer> answer;
-  if (cache_ != nullptr) {
-    answer = cache_->get(sample, front_end_.media, decode);
-  } else if (auto media = decode(); media) {
-    answer = data::SampleCache::Answer{std::move(*media), false};
-  } else {
-    answer = fail(media.error());
-  }
+  auto answer = media_of(sample);
   if (!answer) return fail(answer.error());
+  if (marks_ != nullptr) look_for_changes(*marks_, answer->files);
   add_work(answer->media.times, answer->cached, work);
   return data::with_prompt(sample, std::move(answer->media), front_end_);
 }

@@ -29,39 +29,57 @@ struct Folders {
   }
 };
 
+Result<MediaState> check(MediaMarks& marks, const fs::path& file) {
+  const auto stamp = file_stamp(file);
+  if (!stamp) return fail(stamp.error());
+  return marks.check({file, *stamp, std::nullopt});
+}
+
 TEST(MediaMarks, AChangedFileIsNoticedOnce) {
   const Folders at;
   const auto marks = at.open();
-  EXPECT_EQ(marks->check(at.file), MediaState::unknown);
-  EXPECT_EQ(marks->check(at.file), MediaState::same);
+  EXPECT_EQ(check(*marks, at.file), MediaState::unknown);
+  EXPECT_EQ(check(*marks, at.file), MediaState::same);
   at.touch();
-  EXPECT_EQ(marks->check(at.file), MediaState::same) << "its bytes are";
+  EXPECT_EQ(check(*marks, at.file), MediaState::same) << "its bytes are";
   write_text(at.file, "two");
   at.touch();
-  EXPECT_EQ(marks->check(at.file), MediaState::changed);
-  EXPECT_EQ(marks->check(at.file), MediaState::same) << "as it is now";
+  EXPECT_EQ(check(*marks, at.file), MediaState::changed);
+  EXPECT_EQ(check(*marks, at.file), MediaState::same) << "as it is now";
   write_text(at.file, "longer");
-  EXPECT_EQ(marks->check(at.file), MediaState::changed);
+  EXPECT_EQ(check(*marks, at.file), MediaState::changed);
 }
 
 TEST(MediaMarks, OutliveTheProcessAndAreSeenByOthers) {
   const Folders at;
-  ASSERT_EQ(at.open()->check(at.file), MediaState::unknown);
+  ASSERT_EQ(check(*at.open(), at.file), MediaState::unknown);
   const auto first = at.open();
-  EXPECT_EQ(first->check(at.file), MediaState::same);
+  EXPECT_EQ(check(*first, at.file), MediaState::same);
   const auto second = at.open();  // the first one holds its own database
-  EXPECT_EQ(second->check(at.file), MediaState::same);
+  EXPECT_EQ(check(*second, at.file), MediaState::same);
   write_text(at.file, "longer");
-  EXPECT_EQ(second->check(at.file), MediaState::changed);
-  EXPECT_EQ(first->check(at.file), MediaState::changed);
+  EXPECT_EQ(check(*second, at.file), MediaState::changed);
+  EXPECT_EQ(check(*first, at.file), MediaState::changed);
+}
+
+TEST(MediaMarks, AHashThatIsGivenIsNotTakenAgain) {
+  const Folders at;
+  const auto marks = at.open();
+  const CacheKey none{1, 2};  // no hash of the file
+  EXPECT_EQ(marks->check({at.file, *file_stamp(at.file), none}), MediaState::unknown);
+  at.touch();
+  EXPECT_EQ(marks->check({at.file, *file_stamp(at.file), none}), MediaState::same);
+  at.touch();
+  EXPECT_EQ(check(*marks, at.file), MediaState::changed);
 }
 
 TEST(MediaMarks, WhatIsNoFileIsAnError) {
   const Folders at;
   const auto marks = at.open();
-  EXPECT_EQ(marks->check(at.folder / "missing").error().code, Errc::not_found);
+  EXPECT_EQ(check(*marks, at.folder / "missing").error().code, Errc::not_found);
   ASSERT_EQ(::mkfifo((at.folder / "fifo").c_str(), 0600), 0);
-  EXPECT_EQ(marks->check(at.folder / "fifo").error().code, Errc::data_error);
+  EXPECT_EQ(check(*marks, at.folder / "fifo").error().code, Errc::data_error);
+  EXPECT_EQ(file_hash(at.folder / "fifo").error().code, Errc::data_error);
 }
 
 }  // namespace

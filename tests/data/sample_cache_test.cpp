@@ -16,15 +16,18 @@ constexpr std::uint64_t kBytes = 64 << 20;
 constexpr DatasetRow kWithVideo = 0;  // ks
 
 TEST(PixelBytes, GiveBackTheSameBits) {
-  model::MediaShape shape;
-  shape.image_size = 28;
-  std::vector<at::Tensor> frames;
-  for (int i = 0; i < 3; ++i) frames.push_back(at::randint(0, 256, {3, 28, 28}, at::kByte));
-  frames.front().view({-1}).narrow(0, 0, 256).copy_(at::arange(256, at::kByte));
-  const at::Tensor pixels = make_patches(frames, shape).pixel_values;
-  const at::Tensor bytes = bytes_of_pixels(pixels);
-  EXPECT_EQ(bytes.scalar_type(), at::kByte);
-  EXPECT_TRUE(at::equal(pixels_of_bytes(bytes), pixels));
+  for (const int patch_size : {14, 7}) {  // runs of values that are and are not multiples of eight
+    model::MediaShape shape;
+    shape.image_size = 28;
+    shape.patch_size = patch_size;
+    std::vector<at::Tensor> frames;
+    for (int i = 0; i < 3; ++i) frames.push_back(at::randint(0, 256, {3, 28, 28}, at::kByte));
+    frames.front().view({3, -1}).narrow(1, 0, 256).copy_(at::arange(256, at::kByte));
+    const at::Tensor pixels = make_patches(frames, shape).pixel_values;
+    const at::Tensor bytes = bytes_of_pixels(pixels);
+    EXPECT_EQ(bytes.scalar_type(), at::kByte);
+    EXPECT_TRUE(at::equal(pixels_of_bytes(bytes), pixels));
+  }
 }
 
 class SampleCacheTest : public ::testing::Test {
@@ -82,6 +85,21 @@ TEST_F(SampleCacheTest, DecodesOnce) {
   EXPECT_TRUE(at::equal(first.media.audio_lengths, second.media.audio_lengths));
   EXPECT_EQ(second.media.tokens.video, 4);
   EXPECT_EQ(second.media.tokens.audio, 25);
+}
+
+// The hashes that the cache had to take serve others as well.
+TEST_F(SampleCacheTest, TellsWhatTheFilesHold) {
+  for (const bool cached : {false, true}) {
+    const auto answer = get(sample());
+    EXPECT_EQ(answer.cached, cached);
+    ASSERT_EQ(answer.files.size(), 2U);
+    for (const auto& file : answer.files) {
+      EXPECT_EQ(file.stamp, file_stamp(file.path));
+      EXPECT_EQ(file.hash, *file_hash(file.path));
+    }
+    EXPECT_EQ(answer.files[0].path, sample().video);
+    EXPECT_NE(answer.files[0].hash, answer.files[1].hash);
+  }
 }
 
 TEST_F(SampleCacheTest, AChangedFileIsDecodedAgain) {

@@ -36,6 +36,11 @@ Sampler make(SamplerPlan plan) {
   return std::move(sampler).value();
 }
 
+// The sample of a running slot number (from 0), whatever batches it is drawn in.
+Draw at(const Sampler& sampler, std::uint64_t global_batch, std::uint64_t slot) {
+  return sampler.batch(slot / global_batch + 1).at(slot % global_batch);
+}
+
 Task task_of(const std::vector<SourceSize>& sources, std::uint32_t dataset) {
   return std::find_if(sources.begin(), sources.end(),
                       [&](const SourceSize& s) { return s.dataset == dataset; })
@@ -74,7 +79,7 @@ TEST(Sampler, EveryEpochOfEveryDataSetIsAPermutation) {
     const std::uint64_t slots = (sampler.steps_for_epochs(2) + 1) * plan.global_batch;
     std::map<std::pair<std::uint32_t, std::uint64_t>, std::set<std::uint64_t>> seen;
     for (std::uint64_t slot = 0; slot < slots; ++slot) {
-      const auto draw = sampler.at(slot);
+      const auto draw = at(sampler, plan.global_batch, slot);
       EXPECT_LT(draw.index, plan.sources[draw.dataset].samples);
       EXPECT_TRUE((seen[{draw.dataset, draw.epoch}].insert(draw.index).second))
           << "sample drawn twice in an epoch";
@@ -100,7 +105,8 @@ TEST(Sampler, TasksDifferByAtMostOneInEveryGlobalBatchAndNotAtAllInABlock) {
     for (std::uint64_t block = 0; block < 500; ++block) {
       std::set<Task> tasks;
       for (std::uint64_t place = 0; place < kTaskCount; ++place)
-        tasks.insert(task_of(sources, sampler.at(block * kTaskCount + place).dataset));
+        tasks.insert(
+            task_of(sources, at(sampler, global_batch, block * kTaskCount + place).dataset));
       EXPECT_EQ(tasks.size(), kTaskCount) << "block " << block;
     }
   }
@@ -147,7 +153,7 @@ TEST(Sampler, SharesAreExactOverACycleAndNearAtEveryMoment) {
     std::vector<std::uint64_t> count(plan.sources.size());
     double worst = 0;
     for (std::uint64_t slot = 0; slot < cycle; ++slot) {
-      ++count[sampler.at(slot).dataset];
+      ++count[at(sampler, 1, slot).dataset];
       for (std::size_t i = 0; i < count.size(); ++i) {
         const double exact = static_cast<double>(slot + 1) *
                              static_cast<double>(plan.sources[i].samples) /
@@ -165,23 +171,25 @@ TEST(Sampler, DataSetsOfATaskShareInProportionToTheirSizes) {
   const auto sampler = make({{MixturePolicy::task_balanced}, sources, 9, 7, {}, {}});
   std::map<std::uint32_t, std::uint64_t> count;
   const std::uint64_t cycle = 20111 + 6600;
-  for (std::uint64_t slot = 0; slot < cycle * kTaskCount; ++slot) ++count[sampler.at(slot).dataset];
+  for (std::uint64_t slot = 0; slot < cycle * kTaskCount; ++slot)
+    ++count[at(sampler, 7, slot).dataset];
   EXPECT_EQ(count[0], 20111U);
   EXPECT_EQ(count[1], 6600U);
 }
 
-TEST(Sampler, RandomAccessEqualsTheWalkAtAnyStep) {
+// A batch is divided among data sets as a whole; the draws are those of one at a time.
+TEST(Sampler, ABatchHoldsWhatAsManyBatchesOfOneHold) {
   const auto sources = seventeen();
-  for (const auto policy : {MixturePolicy::task_balanced, MixturePolicy::proportional})
+  const auto one_by_one = make({{MixturePolicy::proportional}, sources, 3, 1, {}, {}});
+  for (const std::uint32_t global_batch : {5U, 24U, 200U})
     for (const std::uint64_t first :
-         {std::uint64_t{1}, std::uint64_t{999'999'990}, std::uint64_t{250'000'000'000'000}}) {
-      const auto sampler = make({{policy}, sources, 3, 24, {}, {}});
-      const auto resumed = make({{policy}, sources, 3, 24, {}, {}});
+         {std::uint64_t{1}, std::uint64_t{999'999'990}, std::uint64_t{2'000'000'000'000'000}}) {
+      const auto sampler = make({{MixturePolicy::proportional}, sources, 3, global_batch, {}, {}});
       for (std::uint64_t step = first; step < first + 40; ++step) {
-        const auto batch = sampler.batch(step);
-        ASSERT_EQ(batch.size(), 24U);
-        for (std::uint64_t slot = 0; slot < 24; ++slot)
-          EXPECT_EQ(batch[slot], resumed.at((step - 1) * 24 + slot));
+        std::vector<Draw> expected;
+        for (std::uint64_t i = 0; i < global_batch; ++i)
+          expected.push_back(at(one_by_one, 1, (step - 1) * global_batch + i));
+        EXPECT_TRUE(std::ranges::is_permutation(sampler.batch(step), expected)) << "step " << step;
       }
     }
 }
@@ -209,7 +217,7 @@ TEST(Sampler, EpochsAndSeedsGiveOtherOrders) {
   const std::vector<SourceSize> one = {{0, Task::captioning, 1000}};
   const auto order = [](const Sampler& sampler, std::uint64_t epoch) {
     std::vector<std::uint64_t> list;
-    for (std::uint64_t i = 0; i < 1000; ++i) list.push_back(sampler.at(epoch * 1000 + i).index);
+    for (std::uint64_t i = 0; i < 1000; ++i) list.push_back(at(sampler, 1, epoch * 1000 + i).index);
     return list;
   };
   const auto a = make({{MixturePolicy::proportional}, one, 1, 1, {}, {}});
@@ -230,7 +238,7 @@ TEST(Sampler, SmallPermutationsAreNearlyUniform) {
     for (int epoch = 0; epoch < 1000 * orders_of; ++epoch) {
       std::vector<std::uint64_t> order;
       for (std::uint64_t i = 0; i < n; ++i)
-        order.push_back(sampler.at(static_cast<std::uint64_t>(epoch) * n + i).index);
+        order.push_back(at(sampler, 1, static_cast<std::uint64_t>(epoch) * n + i).index);
       ++orders[order];
     }
     EXPECT_EQ(orders.size(), static_cast<std::size_t>(orders_of));
@@ -247,7 +255,7 @@ TEST(Sampler, TheFirstSampleOfAnEpochIsAnyOne) {
   const auto sampler =
       make({{MixturePolicy::proportional}, {{0, Task::captioning, 64}}, 12, 1, {}, {}});
   std::vector<int> count(64);
-  for (std::uint64_t epoch = 0; epoch < 64'000; ++epoch) ++count[sampler.at(epoch * 64).index];
+  for (std::uint64_t epoch = 0; epoch < 64'000; ++epoch) ++count[at(sampler, 1, epoch * 64).index];
   double chi_squared = 0;
   for (const int n : count) chi_squared += (n - 1000.0) * (n - 1000.0) / 1000.0;
   EXPECT_LT(chi_squared, 125);

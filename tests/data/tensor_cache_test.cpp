@@ -85,6 +85,33 @@ TEST(TensorCache, KeepsTypesShapesAndValues) {
   EXPECT_EQ(again->stats().hits, 1U);
 }
 
+// Bytes that this process has read from files.
+std::uint64_t bytes_read() {
+  std::ifstream file("/proc/self/io");
+  std::string name;
+  std::uint64_t bytes = 0;
+  file >> name >> bytes;
+  EXPECT_EQ(name, "rchar:");
+  return bytes;
+}
+
+TEST(TensorCache, ASmallEntryIsReadWithoutItsLargeNeighbours) {
+  const crabcast::testing::TemporaryFolder folder;
+  constexpr std::uint64_t kPairs = 40;
+  {
+    auto cache = open_cache(folder.path());
+    for (std::uint64_t i = 0; i < kPairs; ++i) {
+      insert(*cache, i);  // 64 KiB
+      ASSERT_TRUE(cache->insert(key_of(kPairs + i), {at::full({2}, 1.0)}));
+    }
+  }
+  auto cache = open_cache(folder.path());
+  const std::uint64_t before = bytes_read();
+  for (std::uint64_t i = 0; i < kPairs; ++i)
+    EXPECT_TRUE(cache->find(key_of(kPairs + i)).has_value());
+  EXPECT_LT(bytes_read() - before, kPairs * (8 << 10));
+}
+
 TEST(TensorCache, WhatWasFoundOutlivesTheCache) {
   const crabcast::testing::TemporaryFolder folder;
   std::vector<at::Tensor> found;
