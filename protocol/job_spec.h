@@ -25,7 +25,7 @@ enum class ReductionKind { ordered, ring };
 enum class Precision { float32, bfloat16 };
 enum class Recompute { none, layers };
 enum class LearningRateSchedule { cosine, constant };
-enum class NonFinitePolicy { skip, stop };
+enum class NonFinitePolicy { skip, rollback, stop };
 
 // The names that a spec uses, for example "task_balanced".
 std::string_view to_string(Priority value);
@@ -179,7 +179,9 @@ struct FailureSpec {
   std::uint32_t restarts = 10;     // budget of process restarts for the whole job
   double hang_after_seconds = 60;  // failure.hang_after, "60s"
   NonFinitePolicy non_finite = NonFinitePolicy::skip;
-  double bad_samples = 0.05;  // share of a data set's training samples
+  std::uint64_t rollback_steps = 50;  // failure.rollback, "50 steps"
+  std::optional<double> loss_spike;   // times the median loss of the steps before
+  double bad_samples = 0.05;          // share of a data set's training samples
   friend bool operator==(const FailureSpec&, const FailureSpec&) = default;
 };
 

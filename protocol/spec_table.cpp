@@ -21,7 +21,7 @@ constexpr std::array kReductions = {"ordered", "ring"};
 constexpr std::array kPrecisions = {"float32", "bfloat16"};
 constexpr std::array kRecomputes = {"none", "layers"};
 constexpr std::array kSchedules = {"cosine", "constant"};
-constexpr std::array kNonFinitePolicies = {"skip", "stop"};
+constexpr std::array kNonFinitePolicies = {"skip", "rollback", "stop"};
 constexpr std::array kOptimizers = {"adamw"};
 
 constexpr std::uint64_t kMiB = 1ULL << 20;
@@ -208,11 +208,16 @@ void add_head(Rows& rows) {
       choice("priority", AT(priority), kPriorities, "Jobs of a higher priority are placed first."));
 }
 
+// A field that only some values of a choice have a use for.
+SpecField with_chooser(std::string chooser, std::vector<std::string> used_for, SpecField field) {
+  field.chooser = std::move(chooser);
+  field.used_for = std::move(used_for);
+  return field;
+}
+
 // A field that only one policy of the mixture has a use for.
 SpecField of_policy(MixturePolicy policy, SpecField field) {
-  field.chooser = "data.mixture.policy";
-  field.used_for = {std::string(to_string(policy))};
-  return field;
+  return with_chooser("data.mixture.policy", {std::string(to_string(policy))}, std::move(field));
 }
 
 // A field of those kinds of adapters that have what `has` says.
@@ -456,8 +461,20 @@ void add_rest(Rows& rows) {
                         "A process without progress for this long is stopped and replaced.",
                         FieldKind::duration));
   rows.push_back(choice("failure.non_finite", AT(failure.non_finite), kNonFinitePolicies,
-                        "A step with NaN or infinity in loss or gradient: skip its update, or stop "
-                        "the job."));
+                        "A step with NaN or infinity in loss or gradient. skip: its update is left "
+                        "out. rollback: so are those of the steps before it, as many as "
+                        "failure.rollback says, and training goes on from there with the samples "
+                        "that follow. stop: the job ends."));
+  rows.push_back(with_chooser(
+      "failure.non_finite", {"rollback"},
+      whole("failure.rollback", AT(failure.rollback_steps), 1, 1'000'000,
+            "Steps whose updates are undone, the bad one included.", FieldKind::steps)));
+  rows.push_back(with_examples(
+      with_note(number("failure.loss_spike", AT(failure.loss_spike), 1, 1e6,
+                       "A step whose mean loss is more than this many times the median of the "
+                       "50 steps before it is treated as one that is not finite."),
+                "not given"),
+      {"4"}));
   rows.push_back(number("failure.bad_samples", AT(failure.bad_samples), 0, 1,
                         "Share of a data set's training samples that may be unreadable. They are "
                         "put in quarantine; with more of them the job stops."));

@@ -34,6 +34,15 @@ void add_to(pb::TaskLoss& sum, const pb::TaskLoss& more) {
   sum.set_samples(sum.samples() + more.samples());
 }
 
+double mean_loss(const google::protobuf::RepeatedPtrField<pb::TaskLoss>& losses) {
+  double sum = 0, tokens = 0;
+  for (const auto& loss : losses) {
+    sum += loss.loss_sum();
+    tokens += static_cast<double>(loss.tokens());
+  }
+  return tokens > 0 ? sum / tokens : 0;
+}
+
 double padding_share(const pb::LoaderWork& work) {
   if (work.cells() == 0) return 0;
   return 1 - static_cast<double>(work.tokens()) / static_cast<double>(work.cells());

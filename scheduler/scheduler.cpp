@@ -145,6 +145,23 @@ void Scheduler::adopt(const JobRequest& request, const Placement& placement) {
   for (const RolePlacement& role : placement.roles) used_[role.node] += role.need;
 }
 
+Result<std::vector<std::string>> Scheduler::resize(const JobRequest& request) {
+  CRABCAST_TRY(validate(request));
+  const auto found = jobs_.find(request.id);
+  if (found == jobs_.end())
+    return fail(Errc::not_found, "job " + request.id.value() + " is not known to the scheduler");
+  Job& job = found->second;
+  job.request = request;
+  std::vector<std::string> surplus;
+  for (const RolePlacement& placed : job.placement.roles) {
+    const auto named = [&](const RoleRequest& role) { return role.role == placed.role; };
+    if (std::none_of(request.fixed.begin(), request.fixed.end(), named) &&
+        std::none_of(request.workers.begin(), request.workers.end(), named))
+      surplus.push_back(placed.role);
+  }
+  return surplus;
+}
+
 void Scheduler::release_role(const JobId& id, const std::string& role) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return;

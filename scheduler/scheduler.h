@@ -99,6 +99,9 @@ class Scheduler {
   void remove_job(const JobId& id);  // ended, cancelled: frees everything
   // A running job recovered from the registry or from agents; its nodes may join later.
   void adopt(const JobRequest& request, const Placement& placement);
+  // The job is to have other workers from now on. Returns the roles that it has and should not have
+  // any more: they keep their room until release_role. not_found; invalid_argument as in submit.
+  Result<std::vector<std::string>> resize(const JobRequest& request);
   // One role of a running job is gone for good (its node died); its room is free again.
   void release_role(const JobId& id, const std::string& role);
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 
 #include "storage/checkpoint_writer.h"
 #include "storage/job_keys.h"
@@ -216,13 +218,27 @@ Result<std::vector<CheckpointId>> Checkpoints::apply_retention(
   if (!newest->has_value()) return std::vector<CheckpointId>();
   kept.insert(CheckpointId((*newest)->id()));
 
-  const std::scoped_lock lock(manifest_mutex_);
   std::vector<CheckpointId> dropped;
+  std::copy_if(all->begin(), all->end(), std::back_inserter(dropped), std::not_fn(is_kept));
+  CRABCAST_TRY(drop(dropped));
+  return dropped;
+}
+
+Status Checkpoints::drop_after(CheckpointId last) {
+  const auto all = ids();
+  if (!all) return fail(all.error());
+  std::vector<CheckpointId> after;
+  std::copy_if(all->begin(), all->end(), std::back_inserter(after),
+               [last](CheckpointId id) { return id > last; });
+  return drop(after);
+}
+
+Status Checkpoints::drop(const std::vector<CheckpointId>& ids) {
+  if (ids.empty()) return {};
+  const std::scoped_lock lock(manifest_mutex_);
   std::vector<std::pair<CheckpointId, std::uint64_t>> writes;
   rocksdb::WriteBatch batch;
-  for (const CheckpointId id : *all) {
-    if (is_kept(id)) continue;
-    dropped.push_back(id);
+  for (const CheckpointId id : ids) {
     if (const auto found = stored(id)) writes.emplace_back(id, found->write);
     const auto status = batch.Delete(key_of(JobKey::manifest, id.value()));
     if (!status.ok()) return fail(error_of(status, text_of("manifest", id.value())));
@@ -230,7 +246,7 @@ Result<std::vector<CheckpointId>> Checkpoints::apply_retention(
   // First invisible, then gone: after a crash in between, the next open drops the chunks.
   CRABCAST_TRY(rocks_->write(batch, Sync::yes));
   for (const auto& [id, write] : writes) CRABCAST_TRY(drop_write(id, write));
-  return dropped;
+  return {};
 }
 
 Status Checkpoints::write_with_manifest(

@@ -43,6 +43,7 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
       CheckpointId at_most, const Problem& problem) const;
   Result<std::vector<CheckpointId>> apply_retention(const RetentionPolicy& policy,
                                                     const std::set<CheckpointId>& in_use);
+  Status drop_after(CheckpointId last);
   // Writes `batch` together with the manifest that `change` has changed, if there is one.
   Status write_with_manifest(CheckpointId id, rocksdb::WriteBatch& batch, Sync sync,
                              const std::function<void(pb::CheckpointManifest&)>& change);
@@ -58,6 +59,7 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
   [[nodiscard]] Result<Rocks::Chunk> checked_chunk(const Stored& stored,
                                                    const pb::ChunkEntry& entry) const;
   Status publish(const pb::CheckpointManifest& manifest, std::uint64_t write);
+  Status drop(const std::vector<CheckpointId>& ids);
   Status drop_write(CheckpointId id, std::uint64_t write);
   [[nodiscard]] std::set<CheckpointId> kept_by(const RetentionPolicy& policy,
                                                const std::vector<CheckpointId>& ids) const;

@@ -57,6 +57,9 @@ class RocksJobStore final : public JobStore {
                                                     const std::set<CheckpointId>& in_use) override {
     return checkpoints_->apply_retention(policy, in_use);
   }
+  Status drop_checkpoints_after(CheckpointId last) override {
+    return checkpoints_->drop_after(last);
+  }
 
  private:
   explicit RocksJobStore(std::shared_ptr<Rocks> rocks)

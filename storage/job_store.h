@@ -119,6 +119,8 @@ class JobStore {
   // none does. Reads that checkpoint through when there is something to delete. Returns the ids.
   virtual Result<std::vector<CheckpointId>> apply_retention(
       const RetentionPolicy& policy, const std::set<CheckpointId>& in_use) = 0;
+  // Deletes all that are newer: what was trained since is void, and must not be found again.
+  virtual Status drop_checkpoints_after(CheckpointId last) = 0;
 };
 
 }  // namespace crabcast::storage

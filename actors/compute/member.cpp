@@ -93,6 +93,7 @@ void CoordinatorLink::attach(const cluster::PeerInfo& peer) {
   coordinator_ = process_->control->proxy(peer.process, "job");
   self_->monitor(coordinator_);
   gone_since_ = {};
+  drain_reported_ = false;
   auto body = registration_();
   body.set_role(process_->role());
   body.set_kind(process_->launch.slot().kind());
@@ -118,6 +119,11 @@ void CoordinatorLink::report_progress(std::size_t mailbox) {
   body.set_progress(view.count);
   body.set_mailbox(static_cast<std::uint32_t>(mailbox));
   send(body);
+  if (!process_->told_to_go || !coordinator_ || std::exchange(drain_reported_, true)) return;
+  pb::MemberDraining draining;
+  draining.set_role(process_->role());
+  draining.set_reason("got SIGTERM");
+  send(draining);
 }
 
 void CoordinatorLink::on_down(const caf::down_msg& message) {

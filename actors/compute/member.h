@@ -2,6 +2,7 @@
 // link to the coordinator.
 #pragma once
 
+#include <atomic>
 #include <caf/actor_system.hpp>
 #include <caf/event_based_actor.hpp>
 #include <functional>
@@ -31,6 +32,7 @@ class MemberProcess {
   std::string bulk_endpoint;
   cluster::Keyring keys;
   std::shared_ptr<Progress> progress = std::make_shared<Progress>();
+  std::atomic<bool> told_to_go = false;  // by SIGTERM: it works on until the coordinator lets it go
   cluster::PeerInfo coordinator, coordinator_bulk;
 
   [[nodiscard]] const std::string& role() const { return launch.slot().role(); }
@@ -75,6 +77,7 @@ class CoordinatorLink {
   std::function<pb::RegisterMember()> registration_;
   caf::actor coordinator_;
   TimePoint gone_since_{};
+  bool drain_reported_ = false;
   bool lost_ = false;
 };
 

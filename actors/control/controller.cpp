@@ -27,6 +27,11 @@ bool active(pb::JobState state) {
   return state == pb::JOB_STARTING || state == pb::JOB_RUNNING || state == pb::JOB_STOPPING;
 }
 
+bool has_role(const pb::JobRecord& record, const std::string& role) {
+  return std::any_of(record.placement().begin(), record.placement().end(),
+                     [&](const auto& slot) { return slot.role() == role; });
+}
+
 struct ControllerState {
   static inline const char* name = "controller";
   explicit ControllerState(caf::event_based_actor* s) : self(s) {}
@@ -36,7 +41,8 @@ struct ControllerState {
     JobSpec spec;
     std::optional<pb::JobStatus> status;  // the coordinator's last report
     caf::actor coordinator;
-    std::string pending;  // why it waits
+    std::string pending;            // why it waits
+    std::set<std::string> leaving;  // roles that it was scaled down by, and that may run yet
   };
   struct Agent {
     caf::actor handle;
@@ -60,6 +66,7 @@ struct ControllerState {
 
   void submit(const DeliveryPtr& message);
   void cancel(const Delivery& message);
+  void scale(const DeliveryPtr& message);
   void forward_log(const DeliveryPtr& message);
   void send_events(const DeliveryPtr& message);
   void list_actors(const Delivery& message) const;
@@ -69,6 +76,10 @@ struct ControllerState {
   void coordinator_exited(const pb::RoleExited& exit);
   void job_reported(const Delivery& message);
 
+  static scheduler::JobRequest request_of(const Job& job);
+  void resize(Job& job, const DeliveryPtr& message);
+  static pb::PlacementChanged placement_of(const Job& job, const std::set<std::string>& removed);
+  void release_left(Job& job);
   Job* resumable(const std::string& spec_name, const std::string& hash);
   void enqueue(Job& job);
   void start_coordinator(Job& job, const std::string& node);
@@ -133,6 +144,8 @@ void ControllerState::deliver(const DeliveryPtr& message) {
       return submit(message);
     case pb::Envelope::kCancelJob:
       return cancel(*message);
+    case pb::Envelope::kScaleJob:
+      return scale(message);
     case pb::Envelope::kListJobs: {
       pb::JobList list;
       for (const auto& [id, job] : jobs)
@@ -240,8 +253,7 @@ void ControllerState::enqueue(Job& job) {
   job.record.set_reason("");
   job.status.reset();
   const auto id = job.record.job();
-  self->request(scheduler, kStoreTimeout,
-                JobQueued{scheduler::job_request(JobId{id}, job.spec, job.record.submit_seq())})
+  self->request(scheduler, kStoreTimeout, JobQueued{request_of(job)})
       .then([] {},
             [id](const caf::error& error) {
               spdlog::error("job {} was not queued: {}", id, from_caf(error).message);
@@ -267,6 +279,95 @@ void ControllerState::cancel(const Delivery& message) {
     finish(job, body.keep() ? pb::JOB_STOPPED : pb::JOB_CANCELLED, "asked by a client", Errc::ok);
   }
   answer(message, pb::Done{});
+}
+
+// ---- scale ------------------------------------------------------------------------------------
+
+// What the spec asks for, with the workers that were asked for since.
+scheduler::JobRequest ControllerState::request_of(const Job& job) {
+  JobSpec spec = job.spec;
+  if (const auto workers = job.record.workers(); workers > 0) {
+    spec.resources.workers_max = workers;
+    spec.resources.workers_min = std::min(spec.resources.workers_min, workers);
+  }
+  return scheduler::job_request(JobId{job.record.job()}, spec, job.record.submit_seq());
+}
+
+void ControllerState::scale(const DeliveryPtr& message) {
+  const auto& body = message->envelope->scale_job();
+  auto found = jobs.find(body.job());
+  if (found == jobs.end())
+    return answer(*message,
+                  Error{Errc::not_found, "no job is named '" + body.job() + "'; see crabcast ps"});
+  Job& job = found->second;
+  if (ended(job.record.state()))
+    return answer(*message,
+                  Error{Errc::invalid_argument, "job " + body.job() + " has ended already"});
+  const auto lanes = job.spec.train.lanes;
+  if (body.workers() < 1 || body.workers() > lanes)
+    return answer(*message,
+                  Error{Errc::invalid_argument,
+                        "job " + body.job() + " can have from 1 to " + std::to_string(lanes) +
+                            " workers (train.lanes), not " + std::to_string(body.workers())});
+  job.record.set_workers(body.workers());
+  // J-1: what was asked for is durable before it is acknowledged.
+  store(
+      job,
+      [this, message, id = body.job()] {
+        if (auto known = jobs.find(id); known != jobs.end()) resize(known->second, message);
+      },
+      [message](const Error& error) { answer(*message, error); });
+}
+
+void ControllerState::resize(Job& job, const DeliveryPtr& message) {
+  const auto id = job.record.job();
+  event(id, pb::SEVERITY_INFO, "scaled", "to " + std::to_string(job.record.workers()) + " workers");
+  if (job.record.state() == pb::JOB_STOPPED)  // it has them when it goes on
+    return answer(*message, pb::Done{});
+  self->request(scheduler, kStoreTimeout, JobResized{request_of(job)})
+      .then(
+          [this, message, id](const std::vector<std::string>& surplus) {
+            answer(*message, pb::Done{});
+            auto known = jobs.find(id);
+            if (known == jobs.end()) return;
+            Job& job = known->second;
+            const std::set<std::string> removed(surplus.begin(), surplus.end());
+            auto& slots = *job.record.mutable_placement();
+            slots.erase(
+                std::remove_if(slots.begin(), slots.end(),
+                               [&](const auto& slot) { return removed.contains(slot.role()); }),
+                slots.end());
+            job.leaving.insert(removed.begin(), removed.end());
+            store(job);
+            // Without a coordinator: it is told when it registers.
+            if (job.coordinator) self->send(job.coordinator, outbound(placement_of(job, removed)));
+          },
+          [message](const caf::error& error) { answer(*message, from_caf(error)); });
+}
+
+// All of it: what the coordinator knows already changes nothing.
+pb::PlacementChanged ControllerState::placement_of(const Job& job,
+                                                   const std::set<std::string>& removed) {
+  pb::PlacementChanged body;
+  body.set_job(job.record.job());
+  *body.mutable_placement() = job.record.placement();
+  for (const auto& role : removed) body.add_removed(role);
+  if (job.record.workers() > 0)
+    body.set_workers_min(std::min(job.spec.resources.workers_min, job.record.workers()));
+  return body;
+}
+
+// Gives the room of roles back that have left.
+void ControllerState::release_left(Job& job) {
+  const auto& actors = job.status->actors();
+  std::erase_if(job.leaving, [&](const std::string& role) {
+    const bool runs = std::any_of(actors.begin(), actors.end(), [&](const auto& actor) {
+      return actor.name() == role && actor.state() != pb::ACTOR_GONE;
+    });
+    if (!runs && !has_role(job.record, role))
+      self->send(scheduler, RoleGone{JobId{job.record.job()}, role});
+    return !runs;
+  });
 }
 
 void ControllerState::send_events(const DeliveryPtr& message) {
@@ -376,6 +477,11 @@ void ControllerState::coordinator_joined(const Delivery& message) {
   job.coordinator = message.sender;
   job.status = body.status();
   self->monitor(job.coordinator);
+  // It may have been started with an older placement.
+  std::set<std::string> removed = job.leaving;
+  for (const auto& actor : body.status().actors())
+    if (!has_role(job.record, actor.name())) removed.insert(actor.name());
+  self->send(job.coordinator, outbound(placement_of(job, removed)));
   if (job.record.state() != pb::JOB_RUNNING) {
     job.record.set_state(pb::JOB_RUNNING);
     if (job.record.started_unix_ms() == 0) job.record.set_started_unix_ms(unix_ms_now());
@@ -387,9 +493,7 @@ void ControllerState::coordinator_joined(const Delivery& message) {
     placement.roles.push_back({slot.role(), slot.kind(), NodeId{slot.node()},
                                scheduler::amount({slot.resources().cpus(), slot.resources().gpus(),
                                                   slot.resources().memory_bytes()})});
-  self->send(scheduler, JobAdopted{scheduler::job_request(JobId{body.job()}, job.spec,
-                                                          job.record.submit_seq()),
-                                   placement});
+  self->send(scheduler, JobAdopted{request_of(job), placement});
 }
 
 void ControllerState::job_reported(const Delivery& message) {
@@ -398,6 +502,7 @@ void ControllerState::job_reported(const Delivery& message) {
   if (found == jobs.end()) return answer(message, Error{Errc::not_found, "unknown job"});
   Job& job = found->second;
   job.status = body.status();
+  release_left(job);
   if (body.events_size() > 0) {
     auto events =
         std::make_shared<const std::vector<pb::Event>>(body.events().begin(), body.events().end());

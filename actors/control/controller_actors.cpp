@@ -47,6 +47,12 @@ caf::behavior scheduler_actor(caf::stateful_actor<SchedulerState>* self,
         state.decisions.adopt(adopted.request, adopted.placement);
         state.decide(self);
       },
+      [self, &state](const JobResized& resized) -> caf::result<std::vector<std::string>> {
+        auto surplus = state.decisions.resize(resized.request);
+        if (!surplus) return to_caf(surplus.error());
+        state.decide(self);
+        return std::move(*surplus);
+      },
       [self, &state](const JobGone& gone) {
         state.decisions.remove_job(gone.job);
         state.decide(self);

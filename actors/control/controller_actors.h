@@ -32,6 +32,9 @@ struct JobAdopted {  // runs already
 struct JobGone {
   JobId job;
 };
+struct JobResized {  // answered with the roles that are to leave, or an error
+  scheduler::JobRequest request;
+};
 struct RoleGone {
   JobId job;
   std::string role;
@@ -68,6 +71,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::NodeLeft)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobQueued)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobAdopted)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobGone)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobResized)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::RoleGone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::Decisions)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutJob)

@@ -118,6 +118,9 @@ void JobState::deliver(const DeliveryPtr& message) {
       if (sender_role() == envelope.member_progress().role())
         machine->on_progress(envelope.member_progress(), now());
       break;
+    case pb::Envelope::kMemberDraining:
+      machine->on_draining(sender_role(), envelope.member_draining().reason(), now());
+      break;
     case pb::Envelope::kEvaluationDone: {
       const auto& done = envelope.evaluation_done();
       if (!machine->on_evaluation(sender_role(), done, now())) break;
@@ -151,6 +154,9 @@ void JobState::deliver(const DeliveryPtr& message) {
         if (!agent.handle) connect_to(agent.endpoint);
       }
       machine->on_placement({slots.begin(), slots.end()}, now());
+      const auto& removed = envelope.placement_changed().removed();
+      machine->on_scaled({removed.begin(), removed.end()},
+                         envelope.placement_changed().workers_min(), now());
       break;
     }
     case pb::Envelope::kDone:

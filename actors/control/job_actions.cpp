@@ -68,6 +68,27 @@ void JobState::act(const RewindLedger& action) {
             });
 }
 
+void JobState::act(const VoidCheckpoints& action) {
+  self->send(checkpoints, DropCheckpoints{action.after});
+  self->request(ledger, kStoreTimeout, DropCheckpoints{action.after})
+      .then([] {},
+            [this](const caf::error& error) {
+              spdlog::critical("void checkpoints cannot be deleted: {}", from_caf(error).message);
+              self->quit(caf::exit_reason::unhandled_exception);
+            });
+}
+
+// Before the ledger is rewound: otherwise the steps would come again with their updates.
+void JobState::act(const RecordRollbacks& action) {
+  self->request(ledger, kStoreTimeout,
+                StoreValue{kRollbacksKey, action.rollbacks.SerializeAsString()})
+      .then([] {},
+            [this](const caf::error& error) {
+              spdlog::critical("a rollback cannot be recorded: {}", from_caf(error).message);
+              self->quit(caf::exit_reason::unhandled_exception);
+            });
+}
+
 void JobState::act(const RecordEvent& action) {
   auto event = action.event;
   event.set_unix_ms(unix_ms_now());
@@ -121,7 +142,7 @@ void JobState::act(const FindCheckpoint& action) {
               event.set_message(problem);
               act(RecordEvent{event});
             }
-            machine->on_checkpoint_found(found.id, now(), found.window);
+            machine->on_checkpoint_found(found.id, now(), found.window, found.losses);
             carry_out();
           },
           [this](const caf::error& error) {

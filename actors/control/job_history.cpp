@@ -21,7 +21,8 @@ Result<std::uint32_t> count_restarts(const storage::JobStore& store) {
     if (!events) return fail(events.error());
     if (events->empty()) return restarts;
     for (const auto& event : *events) {
-      if (event.kind() == "restart" || event.kind() == "disagreement") ++restarts;
+      if (event.kind() == "restart" || event.kind() == "disagreement" || event.kind() == "rollback")
+        ++restarts;
       if (ends.contains(event.kind())) restarts = 0;
     }
     seen = events->back().seq();
@@ -79,6 +80,13 @@ Result<JobHistory> read_history(const storage::JobStore& store, const MixtureSpe
   if (!quarantined) return fail(quarantined.error());
   history.quarantined = std::move(*quarantined);
   CRABCAST_TRY(read_mixture(store, mixture, history));
+  auto rollbacks = store.value(kRollbacksKey);
+  if (!rollbacks) return fail(rollbacks.error());
+  if (*rollbacks && !history.rollbacks.ParseFromString(**rollbacks))
+    return fail(Errc::corrupt, "value/rollbacks is not what a coordinator writes");
+  auto losses = losses_for_watch(store, history.last_commit);
+  if (!losses) return fail(losses.error());
+  history.losses = std::move(*losses);
   return history;
 }
 

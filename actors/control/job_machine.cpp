@@ -33,6 +33,9 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
   if (spec_.data.mixture.policy == MixturePolicy::adaptive)
     mixture_.emplace(spec_.data.mixture, spec_.data.tasks, std::move(history.mixture),
                      std::move(history.window));
+  loss_watch_.reset(history.losses);
+  rollbacks_ = std::move(history.rollbacks);
+  if (rollbacks_.under_way()) trusted_up_to_ = rollbacks_.trusted_up_to();
   for (auto& slot : placement) {
     if (slot.kind() == pb::ROLE_COORDINATOR) continue;
     members_[slot.role()].slot = slot;
@@ -126,6 +129,7 @@ bool JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
   member.last_sign = member.last_progress = now;
   member.holds.reset();
   member.restart_at.reset();
+  member.released.reset();
   set_state(member, pb::ACTOR_HEALTHY, "", now);
   if (!accept_corpus(role, now) || !accept_base(role, now)) return true;
   if (registration.generation() > generation_) {
@@ -296,8 +300,10 @@ void JobMachine::on_placement(const std::vector<pb::RoleSlot>& placement, TimePo
     const bool moved = !member.slot.node().empty() && member.slot.node() != slot.node();
     if (member.registered || member.restart_at) {
       if (moved) member.moved = slot;
+      member.unwanted = false;
       continue;
     }
+    member.unwanted = false;  // the job has more workers again
     if (member.process_up && !moved) continue;
     if (member.process_up) stop_process(slot.role());  // unless it is gone with its node
     move(member, slot);
@@ -328,12 +334,14 @@ void JobMachine::send_loader_directory() {
 
 void JobMachine::on_tick(TimePoint now) {
   if (finished_) return;
+  forgive_own_standstill(now);
   if (phase_ == Phase::leaving) {
     finish_when_all_left(now);
     return;
   }
   restart_due(now);
   stop_condemned(now);
+  stop_late_leavers(now);
   check_registration(now);
   check_forming(now);
   check_hang(now);

@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "actors/control/loss_watch.h"
 #include "actors/control/mixture.h"
 #include "protocol/clock.h"
 #include "protocol/envelope.pb.h"
@@ -29,7 +30,9 @@ struct JobTimeouts {
   Duration form = std::chrono::seconds(30);           // a generation must be ready
   Duration checkpoint = std::chrono::minutes(10);     // from its Commit to a sealed manifest
   Duration evaluation = std::chrono::minutes(30);
-  Duration leave = std::chrono::seconds(10);  // members end after LeaveJob or StopProcess
+  Duration leave = std::chrono::seconds(10);       // members end after LeaveJob or StopProcess
+  Duration stuck_least = std::chrono::seconds(5);  // nobody is taken for stuck before
+  std::uint32_t tries = 3;  // losses of one process without a step committed between
   Duration back_off_first = std::chrono::milliseconds(200);
   Duration back_off_most = std::chrono::seconds(10);
 };
@@ -49,6 +52,12 @@ struct WriteCommit {  // -> on_commit_durable
 };
 struct RewindLedger {
   std::uint64_t step = 0;
+};
+struct VoidCheckpoints {  // those after the step, and those that are being written
+  std::uint64_t after = 0;
+};
+struct RecordRollbacks {  // before anything that follows from them
+  pb::Rollbacks rollbacks;
 };
 struct RecordEvent {
   pb::Event event;
@@ -71,8 +80,9 @@ struct Finish {  // the job is over; nothing follows
   pb::JobState state = pb::JOB_UNSPECIFIED;
   Error error;  // code ok unless the state is JOB_FAILED
 };
-using JobAction = std::variant<SendTo, PublishGeneration, WriteCommit, RewindLedger, RecordEvent,
-                               StartProcess, StopProcess, FindCheckpoint, ApplyRetention, Finish>;
+using JobAction = std::variant<SendTo, PublishGeneration, WriteCommit, RewindLedger,
+                               VoidCheckpoints, RecordRollbacks, RecordEvent, StartProcess,
+                               StopProcess, FindCheckpoint, ApplyRetention, Finish>;
 
 // Where a job stands when its coordinator starts: zeros for a new one.
 struct JobHistory {
@@ -86,6 +96,8 @@ struct JobHistory {
   std::vector<pb::BadSample> quarantined;
   std::vector<pb::MixtureChange> mixture;  // of policy adaptive
   TaskLosses window;                       // since the last of these was decided
+  pb::Rollbacks rollbacks;
+  std::vector<double> losses;  // of the last steps that count for LossWatch
 };
 
 class JobMachine {
@@ -115,15 +127,20 @@ class JobMachine {
   void on_step_ready(const std::string& role, const pb::StepReady& ready, TimePoint now);
   void on_commit_durable(std::uint64_t step, TimePoint now);
   void on_commit_failed(std::uint64_t step, const Error& error, TimePoint now);
-  // window: losses up to the checkpoint since the last change of the mixture before it.
+  // window: losses up to the checkpoint since the last change of the mixture before it. losses: as
+  // in JobHistory, up to the checkpoint.
   void on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now,
-                           const TaskLosses& window = {});
+                           const TaskLosses& window = {}, const std::vector<double>& losses = {});
   void on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now);
   void on_checkpoint_failed(std::uint64_t checkpoint, const Error& error, TimePoint now);
   // Whether it is a result of this history, and to be stored.
   bool on_evaluation(const std::string& role, const pb::EvaluationDone& done, TimePoint now);
   void on_placement(const std::vector<pb::RoleSlot>& placement, TimePoint now);
   void on_start_failed(const std::string& role, const Error& error, TimePoint now);
+  // The member was told to go: it leaves as soon as nothing is lost with it.
+  void on_draining(const std::string& role, const std::string& reason, TimePoint now);
+  // Roles that leave, because the job is to have fewer workers.
+  void on_scaled(const std::vector<std::string>& removed, std::uint32_t workers_min, TimePoint now);
   // keep: checkpoint first and end as stopped; otherwise end as cancelled at once.
   void on_stop(bool keep, const std::string& reason, TimePoint now);
   void on_tick(TimePoint now);
@@ -170,7 +187,12 @@ class JobMachine {
     bool trained = false;                // its process cannot begin afresh any more
     std::uint32_t faults = 0;            // reported since the last commit
     std::uint32_t loaders_blamed = 0;    // for its waiting, since the last commit
+    std::uint32_t losses = 0;            // of its processes, since the last commit
     std::uint32_t restarts = 0;
+    SlowWatch pace;                     // of its steps, beside those of the others
+    bool draining = false;              // told us that it was told to go
+    bool unwanted = false;              // the job has fewer workers from now on
+    std::optional<TimePoint> released;  // LeaveJob was sent, and its process is to end
     std::optional<TimePoint> restart_at;
     pb::RegisterMember registration;
     // In the current generation:
@@ -189,6 +211,20 @@ class JobMachine {
     bool members_changed = false;  // it needs a generation to be repaired
   };
   using SampleId = std::pair<std::uint32_t, std::uint64_t>;  // data set, index
+
+  // What a member says of a step's sum and of the parameters that it was computed from.
+  struct Vote {
+    std::uint64_t gradient = 0;
+    std::uint64_t parameters = 0;
+    bool finite = true;
+    friend auto operator<=>(const Vote&, const Vote&) = default;
+  };
+  // Members disagreed, none of them by a majority: when the step is computed again, those that said
+  // something else are known.
+  struct Dispute {
+    std::uint64_t step = 0;
+    std::map<std::string, Vote> votes;
+  };
 
   // A checkpoint that a member was asked for.
   struct Save {
@@ -212,6 +248,8 @@ class JobMachine {
   // otherwise.
   void lose_member(const std::string& role, const std::string& evidence, bool exited, TimePoint now,
                    std::optional<TimePoint> fine_until = std::nullopt);
+  bool give_up_for_lack_of_progress(const std::string& role, const std::string& evidence,
+                                    TimePoint now);
   void condemn(const std::string& role, TimePoint now);
   void stop_condemned(TimePoint now);
   void open_incident(const std::string& role, const std::string& evidence, TimePoint fine_until,
@@ -225,11 +263,8 @@ class JobMachine {
   // source: "peer", "checkpoint" or "fresh"
   void open_generation(const std::string& source, TimePoint now);
   void drop_generation();
-  void rewind(std::uint64_t step, const TaskLosses& window);
+  void rewind(std::uint64_t step, const TaskLosses& window, const std::vector<double>& losses);
   bool restart_trained(TimePoint now);
-  void check_hang(TimePoint now);
-  void blame_for_batch(const std::string& role, TimePoint now);
-  void renew_patience(TimePoint now);
   void check_forming(TimePoint now);
   std::vector<std::string> eligible_workers() const;
   std::vector<std::string> in_generation() const;
@@ -240,9 +275,34 @@ class JobMachine {
   // Processes of that kind that run or will run again.
   std::size_t left(pb::RoleKind kind) const;
   bool trains() const { return phase_ == Phase::forming || phase_ == Phase::running; }
+  // standstills and slow members (job_machine_watch.cpp)
+  void forgive_own_standstill(TimePoint now);
+  Duration stuck_after() const;
+  void check_hang(TimePoint now);
+  void blame_for_batch(const std::string& role, TimePoint now);
+  void renew_patience(TimePoint now);
+  void watch_pace(const std::vector<std::string>& roles, TimePoint now);
+  // numbers that go wrong (job_machine_numbers.cpp)
+  Vote vote_of(const std::string& role) const;
+  std::string samples_text(const pb::CommitRecord& record) const;
+  bool agree(const std::vector<std::string>& roles, TimePoint now);
+  void outvote(const std::vector<std::string>& roles, const Vote& vote, TimePoint now);
+  void dispute(const std::vector<std::string>& roles, TimePoint now);
+  bool settle_dispute(const std::vector<std::string>& roles, TimePoint now);
+  bool accept_numbers(pb::CommitRecord& record, bool finite, TimePoint now);
+  void roll_back(const pb::CommitRecord& record, const std::string& what, TimePoint now);
+  bool undone(std::uint64_t step) const;
+  bool spend_restart(const std::string& why, Errc code, TimePoint now);
+  void distrust_states_after(std::uint64_t step, const std::string& reason, TimePoint now);
+  // members that go in good order (job_machine_drain.cpp)
+  static bool leaves(const Member& member) { return member.draining || member.unwanted; }
+  bool everybody_leaves() const;
+  void release(const std::string& role, TimePoint now);
+  void release_leavers(TimePoint now, bool between_steps = false);
+  void stop_late_leavers(TimePoint now);
+  void left_in_good_order(const std::string& role, TimePoint now);
   // steps (job_machine_steps.cpp)
   void commit_when_all_ready(TimePoint now);
-  bool agree(const std::vector<std::string>& roles, TimePoint now);
   pb::CommitRecord make_record(const std::vector<std::string>& roles, TimePoint now) const;
   void send_verdicts(const pb::CommitRecord& record, TimePoint now);
   bool save_due(const pb::CommitRecord& record);
@@ -264,8 +324,11 @@ class JobMachine {
   void give_back_evaluation(const std::string& role);
   void check_evaluations(TimePoint now);
   void start_evaluations(TimePoint now);
-  // The job waits for its last checkpoint before it stops: no further step is committed.
-  bool stops_here() const { return stop_asked_ && saving_.contains(last_commit_); }
+  // The job, or all that train, stop with the checkpoint that is being made: no further step is
+  // committed.
+  bool stops_here() const {
+    return (stop_asked_ || everybody_leaves()) && saving_.contains(last_commit_);
+  }
   void save_and_stop(TimePoint now);
   // All steps are done and stored: only evaluations may be missing, and no worker is needed.
   bool result_is_safe() const {
@@ -300,7 +363,13 @@ class JobMachine {
   bool regroup_ = false;                        // open a new generation after the next commit
   std::optional<TimePoint> regroup_at_;         // or then, whatever comes first
   std::string generation_reason_ = "start";
-  bool last_state_doubtful_ = false;  // members disagreed about it, so its checkpoint is no proof
+  // States after later steps are not used any more, whoever holds them.
+  std::optional<std::uint64_t> trusted_up_to_;
+  std::optional<Dispute> dispute_;
+  pb::Rollbacks rollbacks_;
+  LossWatch loss_watch_;
+  std::deque<double> step_seconds_;  // of the last steps of this generation
+  TimePoint last_tick_{};
   std::optional<TimePoint> first_worker_at_;
   TimePoint forming_since_{}, last_commit_at_{}, started_{};
   std::optional<pb::CorpusInfo> corpus_;
@@ -309,6 +378,7 @@ class JobMachine {
   std::optional<AdaptiveMixture> mixture_;
   std::set<std::uint64_t> checkpoints_, evaluated_;
   std::map<std::uint64_t, Save> saving_;  // by checkpoint
+  std::set<std::uint64_t> void_saves_;    // of a history that was given up; may be stored yet
   bool save_owed_ = false;                // a checkpoint is due that no commit has brought yet
   std::uint32_t final_save_tries_ = 0;
   std::optional<TimePoint> final_save_at_;

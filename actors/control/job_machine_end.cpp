@@ -18,6 +18,10 @@ constexpr std::uint32_t kFinalSaveTries = 6;
 
 void JobMachine::on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now) {
   if (finished_) return;
+  if (void_saves_.erase(checkpoint) > 0 && !saving_.contains(checkpoint)) {
+    actions_.push_back(VoidCheckpoints{checkpoint - 1});
+    return;
+  }
   saving_.erase(checkpoint);
   if (checkpoint > last_commit_) return;  // its save was given up, and the ledger rewound since
   checkpoints_.insert(checkpoint);
@@ -35,6 +39,7 @@ void JobMachine::on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now) {
     save_and_stop(now);
   else
     finish_when_done(now);
+  release_leavers(now, checkpoint == last_commit_);
   if (phase_ == Phase::gathering && last_commit_ == total_steps() && checkpoint == last_commit_)
     enter_finishing(now);              // whoever held the result may be lost, but it is stored
   open_generation_when_possible(now);  // it may have waited for this checkpoint
@@ -95,6 +100,7 @@ void JobMachine::check_saves(TimePoint now) {
 
 bool JobMachine::save_last_state(TimePoint now) {
   final_save_at_.reset();
+  if (!state_lives()) return false;
   auto holders = eligible_workers();
   std::erase_if(holders, [&](const auto& role) { return members_.at(role).holds != last_commit_; });
   if (holders.empty()) return false;
@@ -380,7 +386,7 @@ void JobMachine::refresh_status() {
     actor.set_node(member.slot.node());
     actor.set_pid(member.pid);
     actor.set_doing(member.doing);
-    if (member.slot.kind() != pb::ROLE_WORKER) continue;
+    if (member.slot.kind() != pb::ROLE_WORKER || member.unwanted) continue;
     ++wanted;
     if (member.registered) ++alive;
   }

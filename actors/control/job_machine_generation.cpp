@@ -4,19 +4,6 @@
 #include "actors/control/job_machine.h"
 
 namespace crabcast::actors {
-namespace {
-
-constexpr std::string_view kWaitingForOthers[] = {"reduce", "wait for commit", "form"};
-constexpr std::string_view kWaitingForBatch = "wait for batch";
-// All members wait for one another so often without a commit between: then they start anew.
-constexpr std::uint32_t kStandstillsBeforeRestart = 3;
-
-bool waits_for_others(const std::string& doing) {
-  return std::any_of(std::begin(kWaitingForOthers), std::end(kWaitingForOthers),
-                     [&](std::string_view wait) { return doing.find(wait) != std::string::npos; });
-}
-
-}  // namespace
 
 // ---- who is there -----------------------------------------------------------------------------
 
@@ -39,6 +26,7 @@ std::vector<std::string> JobMachine::in_generation() const {
 }
 
 bool JobMachine::state_lives() const {
+  if (trusted_up_to_ && *trusted_up_to_ < last_commit_) return false;
   const auto workers = eligible_workers();
   return std::any_of(workers.begin(), workers.end(),
                      [&](const auto& role) { return members_.at(role).holds == last_commit_; });
@@ -85,24 +73,30 @@ void JobMachine::open_generation_when_possible(TimePoint now) {
     return;
   }
   phase_ = Phase::finding;
-  actions_.push_back(FindCheckpoint{last_state_doubtful_ ? last_commit_ - 1 : last_commit_});
+  actions_.push_back(FindCheckpoint{std::min(last_commit_, trusted_up_to_.value_or(last_commit_))});
 }
 
 void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now,
-                                     const TaskLosses& window) {
+                                     const TaskLosses& window, const std::vector<double>& losses) {
   if (phase_ != Phase::finding) return;
   phase_ = Phase::gathering;
-  last_state_doubtful_ = false;
   if (state_lives()) return open_generation_when_possible(now);  // somebody came back meanwhile
   const std::uint64_t step = checkpoint.value_or(0);
   // Newer ones did not verify.
   checkpoints_.erase(checkpoints_.upper_bound(step), checkpoints_.end());
   if (step != last_commit_) {
-    event(pb::SEVERITY_WARNING, "rewind", job_,
-          "no worker holds the state after step " + std::to_string(last_commit_) +
-              "; training goes on after step " + std::to_string(step) +
-              (checkpoint ? ", from its checkpoint" : ": no checkpoint verifies"));
-    rewind(step, window);
+    event(
+        pb::SEVERITY_WARNING, "rewind", job_,
+        (trusted_up_to_ ? "the state after step " + std::to_string(last_commit_) + " is void"
+                        : "no worker holds the state after step " + std::to_string(last_commit_)) +
+            "; training goes on after step " + std::to_string(step) +
+            (checkpoint ? ", from its checkpoint" : ": there is no checkpoint to go on from"));
+    rewind(step, window, losses);
+  }
+  trusted_up_to_.reset();
+  if (rollbacks_.under_way()) {
+    rollbacks_.set_under_way(false);
+    actions_.push_back(RecordRollbacks{rollbacks_});
   }
   if (last_commit_ >= total_steps().value_or(UINT64_MAX)) return enter_finishing(now);
   if (eligible_workers().size() < spec_.resources.workers_min) return;  // lost meanwhile
@@ -114,7 +108,8 @@ void JobMachine::on_checkpoint_found(std::optional<std::uint64_t> checkpoint, Ti
 }
 
 // The steps after `step` are done again, and what they brought is void.
-void JobMachine::rewind(std::uint64_t step, const TaskLosses& window) {
+void JobMachine::rewind(std::uint64_t step, const TaskLosses& window,
+                        const std::vector<double>& losses) {
   actions_.push_back(RewindLedger{step});
   last_commit_ = step;
   last_commit_generation_ = 0;  // nobody waits for the verdict of that one
@@ -127,6 +122,7 @@ void JobMachine::rewind(std::uint64_t step, const TaskLosses& window) {
   final_save_tries_ = 0;
   recent_commits_.clear();
   recent_losses_.clear();
+  loss_watch_.reset(losses);
 }
 
 // Everybody is to begin afresh, which a process that has trained cannot. Returns whether there was
@@ -149,6 +145,7 @@ void JobMachine::open_generation(const std::string& source, TimePoint now) {
   phase_ = Phase::forming;
   forming_since_ = now;
   final_save_at_.reset();
+  step_seconds_.clear();
 
   pb::Generation generation;
   generation.set_number(generation_);
@@ -251,62 +248,6 @@ void JobMachine::check_forming(TimePoint now) {
   if (late.empty()) return;
   lose_member(late, "was not ready for generation " + std::to_string(generation_) + " in time",
               false, now, forming_since_);
-}
-
-void JobMachine::check_hang(TimePoint now) {
-  const bool saves_the_end = phase_ == Phase::finishing && !result_is_safe();
-  if ((phase_ != Phase::running && !saves_the_end) || committing_) return;
-  const auto limit = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(spec_.failure.hang_after_seconds));
-  const auto roles = in_generation();
-  const auto stands = [&](const std::string& role) {
-    return now - members_.at(role).last_progress > limit;
-  };
-  for (const auto& role : roles) {
-    const Member& member = members_.at(role);
-    if (!stands(role) || member.step_ready || waits_for_others(member.doing)) continue;
-    if (member.doing.find(kWaitingForBatch) == std::string::npos)
-      lose_member(role, "made no progress for longer than failure.hang_after", false, now,
-                  member.last_progress);
-    else
-      blame_for_batch(role, now);
-    return;
-  }
-  if (phase_ != Phase::running || stops_here()) return;  // who waits for a checkpoint may
-  if (roles.empty() || !std::all_of(roles.begin(), roles.end(), stands)) return;
-  generation_reason_ = "all members waited for one another";
-  event(pb::SEVERITY_WARNING, "standstill", job_, generation_reason_);
-  drop_generation();
-  for (const auto& role : roles)
-    if (++members_.at(role).faults >= kStandstillsBeforeRestart)
-      lose_member(role, "waited with all the others, again and again", false, now);
-}
-
-// A worker waits for a batch: the loader that has stood still for the longest owes it. Who got
-// nothing from any of them, one after the other, is the culprit itself.
-void JobMachine::blame_for_batch(const std::string& role, TimePoint now) {
-  Member& member = members_.at(role);
-  const auto waits_since = member.last_progress;
-  std::string culprit;
-  std::uint32_t loaders = 0;
-  for (const auto& [name, loader] : members_) {
-    if (loader.slot.kind() != pb::ROLE_LOADER || !loader.registered) continue;
-    ++loaders;
-    if (culprit.empty() || loader.last_progress < members_.at(culprit).last_progress)
-      culprit = name;
-  }
-  if (culprit.empty()) return;  // all are lost, or starting
-  if (member.loaders_blamed >= loaders)
-    return lose_member(role, "got no batch from any loader for longer than failure.hang_after",
-                       false, now, waits_since);
-  ++member.loaders_blamed;
-  lose_member(culprit, "gave no batch for longer than failure.hang_after", false, now, waits_since);
-}
-
-// A loader came: those that wait for a batch have new patience.
-void JobMachine::renew_patience(TimePoint now) {
-  for (auto& [role, member] : members_)
-    if (member.doing.find(kWaitingForBatch) != std::string::npos) member.last_progress = now;
 }
 
 }  // namespace crabcast::actors

@@ -47,6 +47,11 @@ void JobMachine::on_gone(const std::string& role, const std::string& evidence, b
     member.condemned = false;
     member.lost_pid = std::max(pid, std::exchange(member.pid, 0));
   }
+  if (member.released) {
+    left_in_good_order(role, now);
+    refresh_status();
+    return;
+  }
   if (!known)
     lose_member(role, evidence, exited, now);
   else if (exited && !member.restart_at)
@@ -57,7 +62,7 @@ void JobMachine::on_gone(const std::string& role, const std::string& evidence, b
 void JobMachine::on_nothing_to_stop(const std::string& role, TimePoint now) {
   auto found = members_.find(role);
   if (found == members_.end()) return;
-  if (found->second.condemned || phase_ == Phase::leaving)
+  if (found->second.condemned || found->second.released || phase_ == Phase::leaving)
     on_gone(role, "its process is gone", true, now);
 }
 
@@ -71,6 +76,8 @@ void JobMachine::lose_member(const std::string& role, const std::string& evidenc
   member.in_generation = false;
   member.ready = false;
   member.faults = member.loaders_blamed = 0;
+  member.pace = {};
+  member.draining = false;
   member.holds.reset();
   member.step_ready.reset();
   committing_roles_.erase(role);
@@ -79,6 +86,8 @@ void JobMachine::lose_member(const std::string& role, const std::string& evidenc
   forget_saves_of(role, "was lost while it saved it");
   give_back_evaluation(role);
   start_evaluations(now);
+  if (++member.losses >= timeouts_.tries && give_up_for_lack_of_progress(role, evidence, now))
+    return;
   // Whatever cannot be reached must not act any more either.
   if (exited)
     schedule_restart(role, now);
@@ -126,11 +135,28 @@ void JobMachine::open_incident(const std::string& role, const std::string& evide
   status_.set_incidents(status_.incidents() + 1);
 }
 
+// A process that is lost again and again while no step is committed will be lost the next time,
+// too. Whether the job ended for it.
+bool JobMachine::give_up_for_lack_of_progress(const std::string& role, const std::string& evidence,
+                                              TimePoint now) {
+  if (members_.at(role).slot.kind() == pb::ROLE_EVALUATOR || result_is_safe()) return false;
+  const std::string reason = role + " was lost " + std::to_string(members_.at(role).losses) +
+                             " times without a step committed between; the last time it " +
+                             evidence;
+  event(pb::SEVERITY_ERROR, "no_progress", role, reason);
+  leave(pb::JOB_FAILED, {Errc::budget_exhausted, reason}, now);
+  return true;
+}
+
 // ---- restart ----------------------------------------------------------------------------------
 
 void JobMachine::schedule_restart(const std::string& role, TimePoint now) {
   if (phase_ == Phase::leaving) return;
   Member& member = members_.at(role);
+  if (member.unwanted) {
+    set_state(member, pb::ACTOR_GONE, "the job has fewer workers", now);
+    return;
+  }
   if (result_is_safe() && member.slot.kind() != pb::ROLE_EVALUATOR) {
     set_state(member, pb::ACTOR_GONE, "is not needed any more", now);
     return;

@@ -34,52 +34,11 @@ void JobMachine::commit_when_all_ready(TimePoint now) {
     return;
   if (!agree(roles, now)) return;
   auto record = make_record(roles, now);
-  const auto& first = *members_.at(roles.front()).step_ready;
-  if (!first.finite()) {
-    const std::string what =
-        "step " + std::to_string(record.step()) + " has a loss or gradient that is not finite";
-    if (spec_.failure.non_finite == NonFinitePolicy::stop) {
-      event(pb::SEVERITY_ERROR, "non_finite", job_, what + "; failure.non_finite is stop");
-      leave(pb::JOB_FAILED, {Errc::non_finite, what}, now);
-      return;
-    }
-    record.set_skipped(true);
-    event(pb::SEVERITY_WARNING, "non_finite", job_, what + "; its update is skipped");
-  }
+  if (!accept_numbers(record, members_.at(roles.front()).step_ready->finite(), now)) return;
+  watch_pace(roles, now);
   committing_roles_ = {roles.begin(), roles.end()};
   committing_ = record;
   actions_.push_back(WriteCommit{std::move(record)});
-}
-
-// Every member computed the same sum from the same parameters; anything else is corruption.
-bool JobMachine::agree(const std::vector<std::string>& roles, TimePoint now) {
-  const auto& first = *members_.at(roles.front()).step_ready;
-  for (const auto& role : roles) {
-    const auto& other = *members_.at(role).step_ready;
-    if (other.gradient_checksum() == first.gradient_checksum() &&
-        other.parameter_checksum() == first.parameter_checksum() &&
-        other.finite() == first.finite())
-      continue;
-    const std::string what =
-        role + " and " + roles.front() + " disagree about step " + std::to_string(first.step()) +
-        (other.parameter_checksum() != first.parameter_checksum() ? " (parameters)"
-                                                                  : " (gradient)");
-    event(pb::SEVERITY_ERROR, "disagreement", role, what);
-    if (restarts_used_ >= spec_.failure.restarts) {
-      leave(pb::JOB_FAILED, {Errc::corrupt, what + "; the restart budget is used up"}, now);
-      return false;
-    }
-    ++restarts_used_;
-    // Who of them is wrong cannot be told here; none of their states is trusted: all load the
-    // newest checkpoint.
-    for (const auto& r : roles) members_.at(r).holds.reset();
-    last_state_doubtful_ = other.parameter_checksum() != first.parameter_checksum();
-    generation_reason_ = "members disagreed";
-    drop_generation();
-    open_generation_when_possible(now);
-    return false;
-  }
-  return true;
 }
 
 pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
@@ -116,7 +75,7 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
 }
 
 bool JobMachine::save_due(const pb::CommitRecord& record) {
-  if (record.step() == total_steps() || stop_asked_) return true;
+  if (record.step() == total_steps() || stop_asked_ || everybody_leaves()) return true;
   if (record.step() % spec_.checkpoint.every_steps == 0) save_owed_ = true;
   // A skip takes no time, so the member may be in its next step before a Commit that follows can
   // ask for the state: the next step brings the checkpoint.
@@ -131,12 +90,16 @@ void JobMachine::on_commit_durable(std::uint64_t step, TimePoint now) {
   last_commit_ = step;
   last_skipped_ = record.skipped();
   last_commit_generation_ = record.generation();
-  for (auto& [role, member] : members_) member.step_ready.reset();
+  for (auto& [role, member] : members_) {
+    member.step_ready.reset();
+    member.losses = 0;  // the job makes progress
+  }
   account(record, now);
   learn_from(record, now);
   if (phase_ == Phase::leaving) return refresh_status();
   send_verdicts(record, now);
   settle_incidents(now);
+  release_leavers(now, true);
 
   if (last_commit_ == total_steps() && phase_ == Phase::running) {
     phase_ = Phase::finishing;
@@ -190,6 +153,9 @@ void JobMachine::on_commit_failed(std::uint64_t step, const Error& error, TimePo
 
 void JobMachine::account(const pb::CommitRecord& record, TimePoint now) {
   last_commit_at_ = now;
+  step_seconds_.push_back(record.seconds());
+  while (step_seconds_.size() > kRecentCommits) step_seconds_.pop_front();
+  if (!record.skipped()) loss_watch_.add(mean_loss(record.losses()));
   recent_commits_.emplace_back(now, record.samples_size());
   while (recent_commits_.size() > kRecentCommits) recent_commits_.pop_front();
   for (const auto& loss : record.losses()) {

@@ -16,6 +16,8 @@ namespace crabcast::actors {
 inline constexpr auto kStoreTimeout = std::chrono::seconds(60);
 // Under this key of the store is the newest generation's number that was given away.
 inline constexpr const char* kGenerationKey = "generation";
+// And under this one the pb::Rollbacks.
+inline constexpr const char* kRollbacksKey = "rollbacks";
 
 struct JobState {
   static inline const char* name = "job";
@@ -52,6 +54,8 @@ struct JobState {
   void act(const PublishGeneration& action);
   void act(const WriteCommit& action);
   void act(const RewindLedger& action);
+  void act(const VoidCheckpoints& action);
+  void act(const RecordRollbacks& action);
   void act(const RecordEvent& action);
   void act(const StartProcess& action);
   void act(const StopProcess& action);

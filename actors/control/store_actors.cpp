@@ -5,6 +5,9 @@
 #include <caf/all.hpp>
 #include <map>
 
+#include "actors/control/loss_watch.h"
+#include "protocol/sums.h"
+
 namespace crabcast::actors {
 namespace {
 
@@ -32,6 +35,9 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
       },
       [self](const RewindTo& rewind) {
         return to_result(self->state.store->rewind_ledger(Step{rewind.step}));
+      },
+      [self](const DropCheckpoints& drop) {
+        return to_result(self->state.store->drop_checkpoints_after(CheckpointId{drop.after}));
       },
       [self](const AppendEvent& append) -> caf::result<void> {
         auto seq = self->state.store->append_event(*append.event, Sync::no);
@@ -67,6 +73,9 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
           if (!window) return to_caf(window.error());
           found.window = std::move(*window);
         }
+        auto losses = losses_for_watch(*self->state.store, found.id.value_or(0));
+        if (!losses) return to_caf(losses.error());
+        found.losses = std::move(*losses);
         return found;
       },
   };
@@ -228,6 +237,10 @@ caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
                    Error{Errc::unsupported, "the checkpoint store takes no such message"});
         }
       },
+      [self](const DropCheckpoints& drop) {
+        auto& incoming = self->state.incoming;
+        incoming.erase(incoming.upper_bound(drop.after), incoming.end());
+      },
   };
 }
 
@@ -242,6 +255,25 @@ Result<TaskLosses> losses_between(const storage::JobStore& store, std::uint64_t 
     return true;
   }));
   return sums;
+}
+
+Result<std::vector<double>> losses_for_watch(const storage::JobStore& store, std::uint64_t until) {
+  std::vector<double> losses;
+  // Skipped steps do not count, so it may take more than one look.
+  for (auto end = until; end > 0 && losses.size() < LossWatch::kWindow;) {
+    const auto begin = end - std::min<std::uint64_t>(end, LossWatch::kWindow);
+    std::vector<double> piece;
+    CRABCAST_TRY(store.for_each_commit(Step{begin}, [&](const pb::CommitRecord& commit) {
+      if (commit.step() > end) return false;
+      if (!commit.skipped()) piece.push_back(mean_loss(commit.losses()));
+      return true;
+    }));
+    losses.insert(losses.begin(), piece.begin(), piece.end());
+    end = begin;
+  }
+  if (losses.size() > LossWatch::kWindow)
+    losses.erase(losses.begin(), losses.end() - static_cast<std::ptrdiff_t>(LossWatch::kWindow));
+  return losses;
 }
 
 caf::actor spawn_ledger(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,

@@ -30,6 +30,9 @@ struct AppendCommit {
 struct RewindTo {
   std::uint64_t step = 0;
 };
+struct DropCheckpoints {  // to both: what is being written is given up
+  std::uint64_t after = 0;
+};
 struct AppendEvent {
   std::shared_ptr<const pb::Event> event;
 };
@@ -50,6 +53,7 @@ struct FoundCheckpoint {
   std::optional<std::uint64_t> id;
   std::vector<std::string> problems;  // of newer ones that did not verify
   TaskLosses window;                  // up to it, since the last change of the mixture before it
+  std::vector<double> losses;         // up to it, for the LossWatch
 };
 
 // From the checkpoints actor to the job actor.
@@ -62,6 +66,9 @@ struct CheckpointOutcome {
 Result<TaskLosses> losses_between(const storage::JobStore& store, std::uint64_t after,
                                   std::uint64_t until);
 
+// The mean losses of the last steps up to `until` whose updates were applied, for the LossWatch.
+Result<std::vector<double>> losses_for_watch(const storage::JobStore& store, std::uint64_t until);
+
 caf::actor spawn_ledger(caf::actor_system& system, std::shared_ptr<storage::JobStore> store,
                         const CheckpointSpec& retention);
 // `metadata` (spec hash) is checked against each manifest; `job` hears of each outcome.
@@ -72,6 +79,7 @@ caf::actor spawn_checkpoints(caf::actor_system& system, std::shared_ptr<storage:
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendCommit)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::RewindTo)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::DropCheckpoints)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendEvent)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreEvaluation)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreValue)

@@ -189,8 +189,16 @@ void CommandLine::add_job_verbs() {
   takes_job(cancel, job_)->required();
   cancel->add_flag("--keep", keep_, "Checkpoint first, and stop so that it can be resumed");
 
+  auto* scale = verb(app_, "scale", "Change how many workers a job has, while it runs",
+                     "  crabcast scale quickstart-1 --workers 4",
+                     [this] { return apps::scale(common_, job_, workers_); });
+  takes_job(scale, job_)->required();
+  scale->add_option("--workers", workers_, "So many, from 1 to the job's train.lanes")
+      ->required()
+      ->type_name("N");
+
   takes_json(validate);
-  for (auto* one : {run, submit, cancel}) {
+  for (auto* one : {run, submit, cancel, scale}) {
     takes_json(one);
     takes_state(one);
     takes_quiet(one);
@@ -223,9 +231,15 @@ void CommandLine::add_looking_verbs() {
                       [this] { return apps::events(common_, job_, follow_); });
   takes_job(events, job_);
   events->add_flag("-f,--follow", follow_, "Go on until the job is over, or Ctrl-C");
+  auto* incidents =
+      verb(app_, "incidents",
+           "List what failed in a job: who, in which operation, by what evidence, and "
+           "the seconds to detect and to repair it",
+           "  crabcast incidents quickstart-1", [this] { return apps::incidents(common_, job_); });
+  takes_job(incidents, job_)->required();
   auto* nodes = verb(app_, "nodes", "List the nodes that have joined, with what is free on them",
                      "  crabcast nodes", [this] { return apps::nodes(common_); });
-  for (auto* one : {ps, status, logs, events, nodes}) {
+  for (auto* one : {ps, status, logs, events, incidents, nodes}) {
     takes_json(one);
     takes_state(one);
     takes_controller(one);

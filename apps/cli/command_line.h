@@ -66,6 +66,7 @@ class CommandLine {
   GenerateOptions generate_;
   std::string job_, launch_file_, shell_;
   bool all_ = false, follow_ = false, keep_ = false;
+  std::uint32_t workers_ = 0;
 };
 
 }  // namespace crabcast::apps

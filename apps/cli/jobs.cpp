@@ -1,7 +1,8 @@
-// validate, submit, ps, status, logs, events, cancel, nodes.
+// validate, submit, ps, status, logs, events, incidents, cancel, scale, nodes.
 #include <filesystem>
 #include <memory>
 #include <random>
+#include <set>
 
 #include "actors/control/state_folder.h"
 #include "apps/cli/client.h"
@@ -207,6 +208,35 @@ Exit events(const Common& common, const std::string& job, bool follow) {
   }
 }
 
+// What failed, and the numbers that went wrong: the part of the events that somebody may have to
+// act on.
+Exit incidents(const Common& common, const std::string& job) {
+  static const std::set<std::string> kinds = {"corruption", "disagreement",    "non_finite",
+                                              "rollback",   "slow_worker",     "no_progress",
+                                              "standstill", "restart_refused", "node_lost"};
+  auto source = JobSource::open(common);
+  if (!source) return complain(source.error(), common.json);
+  std::uint64_t seen = 0;
+  std::size_t found = 0;
+  while (true) {
+    auto page = (*source)->events(job, seen, kEventsPage);
+    if (!page) return complain(page.error(), common.json);
+    if (page->empty()) break;
+    seen = page->back().seq();
+    for (const auto& event : *page) {
+      if (!event.has_incident() && !kinds.contains(event.kind())) continue;
+      ++found;
+      if (common.json)
+        print_json_line(to_json(event));
+      else
+        print_text(event_text(event));
+    }
+  }
+  note(found == 0 ? job + " had no incident" : "what to do about each kind: docs/operations.md",
+       common.quiet);
+  return Exit::ok;
+}
+
 Exit cancel(const Common& common, const std::string& job, bool keep) {
   auto client = ControllerClient::connect(common);
   if (!client) return complain(client.error(), common.json);
@@ -219,6 +249,22 @@ Exit cancel(const Common& common, const std::string& job, bool keep) {
     print_json({{"job", job}, {"asked", keep ? "stop" : "cancel"}});
   else
     print_text(job + (keep ? " is asked to stop, with a checkpoint\n" : " is cancelled\n"));
+  return Exit::ok;
+}
+
+Exit scale(const Common& common, const std::string& job, std::uint32_t workers) {
+  auto client = ControllerClient::connect(common);
+  if (!client) return complain(client.error(), common.json);
+  pb::ScaleJob body;
+  body.set_job(job);
+  body.set_workers(workers);
+  auto answer = (*client)->ask(body);
+  if (!answer) return complain(answer.error(), common.json);
+  if (common.json)
+    print_json({{"job", job}, {"workers", workers}});
+  else
+    print_text(job + " goes on with " + std::to_string(workers) +
+               (workers == 1 ? " worker" : " workers, as far as there is room") + "\n");
   return Exit::ok;
 }
 

@@ -65,7 +65,9 @@ struct LogOptions {
 };
 Exit logs(const Common& common, const LogOptions& options);
 Exit events(const Common& common, const std::string& job, bool follow);
+Exit incidents(const Common& common, const std::string& job);
 Exit cancel(const Common& common, const std::string& job, bool keep);
+Exit scale(const Common& common, const std::string& job, std::uint32_t workers);
 Exit nodes(const Common& common);
 
 struct CheckpointOptions {

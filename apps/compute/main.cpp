@@ -4,11 +4,14 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <caf/all.hpp>
 #include <cstdio>
+#include <thread>
 
 #include "actors/compute/roles.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/cli/signals.h"
 #include "apps/compute/adapter_verbs.h"
 #include "apps/compute/base_verbs.h"
 #include "apps/compute/data_verbs.h"
@@ -25,7 +28,28 @@ struct Config : caf::actor_system_config {
   Config() { set("scheduler.max-threads", std::size_t{2}); }
 };
 
+constexpr auto kSignalsEvery = std::chrono::milliseconds(100);
+
+// Says to the member that it is to go when SIGTERM comes.
+class DrainWatch {
+ public:
+  DrainWatch(const crabcast::apps::StopSignals& signals, crabcast::actors::MemberProcess& member)
+      : thread_([this, &signals, &member] {
+          while (!over_)
+            if (signals.wait(kSignalsEvery)) member.told_to_go = true;
+        }) {}
+  ~DrainWatch() {
+    over_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> over_ = false;
+  std::thread thread_;
+};
+
 int run_role(const std::string& launch_file) {
+  const crabcast::apps::StopSignals signals;  // before any thread
   Config config;
   caf::actor_system system{config};
   auto process = crabcast::actors::MemberProcess::open(system, launch_file);
@@ -34,6 +58,7 @@ int run_role(const std::string& launch_file) {
     return crabcast::actors::kMemberFailed;
   }
   auto& member = **process;
+  const DrainWatch drain(signals, member);
   spdlog::info("{} of {} starts", member.role(), member.launch.job());
   int code = crabcast::actors::kMemberFailed;
   switch (member.launch.slot().kind()) {

@@ -63,7 +63,9 @@ CastOptions random_job(Dice& dice, std::uint64_t seed) {
                       .form = seconds(4),
                       .checkpoint = seconds(20),
                       .evaluation = seconds(15),
-                      .leave = seconds(2)};
+                      .leave = seconds(2),
+                      .stuck_least = seconds(2),
+                      .tries = 1000};
   auto& pace = options.pace;
   pace.jitter = static_cast<double>(dice.roll(0, 6));
   pace.tick = milliseconds(200);
@@ -83,6 +85,15 @@ CastOptions random_job(Dice& dice, std::uint64_t seed) {
   }
   for (std::uint64_t step = 1; step <= total_steps(options); ++step)
     if (dice.chance(4)) options.non_finite.insert(step);
+  if (dice.chance(30)) {
+    spec.failure.non_finite = NonFinitePolicy::rollback;
+    spec.failure.rollback_steps = dice.roll(1, 12);
+  }
+  if (dice.chance(30)) {
+    spec.failure.loss_spike = 4;
+    for (std::uint64_t step = 1; step <= total_steps(options); ++step)
+      if (dice.chance(3)) options.spikes[step] = 100;
+  }
   return options;
 }
 
@@ -106,7 +117,7 @@ void strike(Cast& cast, Dice& dice) {
   for (const auto& actor : status.actors()) roles.push_back(actor.name());
   const auto& role = dice.one_of(roles);
   const auto away = dice.between(milliseconds(50), seconds(3));
-  switch (dice.roll(0, 20)) {
+  switch (dice.roll(0, 23)) {
     case 0:
     case 1:
     case 2:
@@ -148,6 +159,12 @@ void strike(Cast& cast, Dice& dice) {
     case 19:
       if (!cast.store.empty()) cast.corrupt.insert(cast.store.rbegin()->first);
       return;
+    case 20:
+    case 21:
+      return cast.drain(role);
+    case 22:
+      if (role.starts_with("worker-") && role != "worker-0") cast.scale({role}, 1);
+      return;
     default: {
       const std::string next = "worker-" + std::to_string(cast.options.spec.resources.workers_max);
       if (cast.options.spec.resources.workers_max >= cast.options.spec.train.lanes) return;
@@ -162,7 +179,8 @@ void expect_good_end(Cast& cast, bool stopped) {
   const auto& error = cast.finish->error;
   const bool small_budget = cast.options.spec.failure.restarts < kNoLimit;
   if (small_budget && state == pb::JOB_FAILED) {
-    EXPECT_TRUE(error.code == Errc::budget_exhausted || error.code == Errc::corrupt)
+    EXPECT_TRUE(error.code == Errc::budget_exhausted || error.code == Errc::corrupt ||
+                error.code == Errc::non_finite)
         << error.message;
   } else if (stopped) {
     EXPECT_TRUE(state == pb::JOB_STOPPED || state == pb::JOB_CANCELLED ||

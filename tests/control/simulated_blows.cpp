@@ -26,6 +26,21 @@ void Cast::freeze(const std::string& role) {
   at(options.pace.silence, [this, p] { break_link(p, {}); });
 }
 
+void Cast::drain(const std::string& role) {
+  trace("drain " + role);
+  auto p = process(role);
+  if (!p || !p->works()) return;
+  say(p, [this](JobMachine& machine, const std::string& sender) {
+    machine.on_draining(sender, "its node is drained", now_);
+  });
+}
+
+void Cast::scale(const std::vector<std::string>& removed, std::uint32_t workers_min) {
+  trace("scale down");
+  if (!coordinator_up_) return;
+  tell([&](JobMachine& machine) { machine.on_scaled(removed, workers_min, now_); });
+}
+
 void Cast::break_link(const std::string& role, Duration noticed_after) {
   trace("break the link of " + role);
   if (auto p = process(role)) break_link(p, noticed_after);

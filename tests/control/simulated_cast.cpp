@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "protocol/sums.h"
+
 namespace crabcast::actors {
 namespace {
 
@@ -41,6 +43,10 @@ std::string text_of(const JobAction& action) {
     return "write commit " + std::to_string(write->record.step());
   if (const auto* rewind = std::get_if<RewindLedger>(&action))
     return "rewind to " + std::to_string(rewind->step);
+  if (const auto* voids = std::get_if<VoidCheckpoints>(&action))
+    return "void checkpoints after " + std::to_string(voids->after);
+  if (const auto* record = std::get_if<RecordRollbacks>(&action))
+    return record->rollbacks.ShortDebugString();
   if (const auto* event = std::get_if<RecordEvent>(&action)) return event->event.ShortDebugString();
   if (const auto* start = std::get_if<StartProcess>(&action))
     return "start " + start->slot.role() + " on " + start->slot.node();
@@ -114,10 +120,22 @@ JobHistory Cast::history() const {
     history.last_generation = ledger.back().generation();
   }
   history.generation = stored_generation;
-  history.restarts = static_cast<std::uint32_t>(count("restart") + count("disagreement"));
+  history.restarts =
+      static_cast<std::uint32_t>(count("restart") + count("disagreement") + count("rollback"));
+  history.rollbacks = rollbacks;
+  history.losses = losses_up_to(history.last_commit);
   for (const auto& [id, state] : store) history.checkpoints.insert(id);
   for (const auto& event : all("evaluated")) history.evaluated.insert(std::stoull(event.subject()));
   return history;
+}
+
+std::vector<double> Cast::losses_up_to(std::uint64_t step) const {
+  std::vector<double> losses;
+  for (const auto& record : ledger)
+    if (record.step() <= step && !record.skipped()) losses.push_back(mean_loss(record.losses()));
+  const std::size_t more = losses.size() - std::min(losses.size(), LossWatch::kWindow);
+  losses.erase(losses.begin(), losses.begin() + static_cast<std::ptrdiff_t>(more));
+  return losses;
 }
 
 void Cast::begin_coordinator() {
@@ -150,7 +168,14 @@ void Cast::act(const SendTo& action) {
   EXPECT_LE(verdict_on, ledger.size()) << "T-1: a verdict that is not durable";
   if (envelope.has_evaluate())
     evaluations.emplace_back(action.role, envelope.evaluate().checkpoint());
+  if (envelope.has_leave_job()) expect_the_end_of(action.role);
   send(action.role, envelope);
+}
+
+// It is told to go, so that its end is no loss.
+void Cast::expect_the_end_of(const std::string& role) {
+  going_.insert(role);
+  for (const auto& [pid, p] : processes_) p->told = p->told || p->role() == role;
 }
 
 void Cast::send(const std::string& role, const pb::Envelope& envelope) {
@@ -213,7 +238,7 @@ void Cast::check_record(const pb::CommitRecord& record) {
   for (const auto& member : generation->members())
     EXPECT_TRUE(reported_.contains({record.generation(), record.step(), member.role()}))
         << "T-1: step " << record.step() << " is committed without " << member.role();
-  EXPECT_EQ(record.skipped(), options.non_finite.contains(record.step()));
+  EXPECT_EQ(record.skipped(), leaves_state(record.step()));
   EXPECT_EQ(record.parameter_checksum(), expected_state(record.step() - 1)) << "T-2";
   ASSERT_EQ(record.samples_size(), static_cast<int>(options.spec.train.lanes));
   for (int lane = 0; lane < record.samples_size(); ++lane) {
@@ -228,17 +253,31 @@ void Cast::act(const RewindLedger& action) {
   ledger.resize(std::min<std::size_t>(action.step, ledger.size()));
 }
 
+void Cast::act(const VoidCheckpoints& action) {
+  store.erase(store.upper_bound(action.after), store.end());
+  ++void_saves_;
+}
+
+// From now on the steps of the new range leave the state as it is.
+void Cast::act(const RecordRollbacks& action) {
+  rollbacks = action.rollbacks;
+  if (rollbacks.under_way())
+    states_.resize(std::min<std::size_t>(states_.size(), rollbacks.trusted_up_to() + 1));
+}
+
 void Cast::act(const RecordEvent& action) {
   events.push_back(action.event);
-  if (!action.event.kind().ends_with("_lost")) return;
   const auto& role = action.event.subject();
+  if (action.event.kind() == "scaled_down") expect_the_end_of(role);
+  if (!action.event.kind().ends_with("_lost")) return;
   ++lost[role];
-  for (const auto& [pid, p] : processes_) p->told = p->told || p->role() == role;
+  expect_the_end_of(role);
 }
 
 void Cast::act(const StartProcess& action) {
   const auto& role = action.slot.role();
   ++starts[role];
+  going_.erase(role);
   forget_starts(role);
   give({action.slot.node(), role, [this, slot = action.slot] { start_process(slot); }});
 }
@@ -259,7 +298,9 @@ void Cast::act(const FindCheckpoint& action) {
     std::optional<std::uint64_t> newest;
     for (const auto& [id, state] : store)
       if (id <= at_most && !corrupt.contains(id)) newest = id;
-    tell([&](JobMachine& machine) { machine.on_checkpoint_found(newest, now_); });
+    tell([&](JobMachine& machine) {
+      machine.on_checkpoint_found(newest, now_, {}, losses_up_to(newest.value_or(0)));
+    });
   });
 }
 

@@ -53,6 +53,7 @@ struct CastOptions {
   Pace pace;
   std::uint64_t seed = 1;
   std::set<std::uint64_t> non_finite;       // steps
+  std::map<std::uint64_t, double> spikes;   // steps -> their loss
   std::uint64_t epoch_steps = 0;            // what loaders make of the epochs
   std::map<std::string, std::string> base;  // hash by role, where it is not "base"
   std::set<std::string> on_node_b;          // roles that are not on node-a
@@ -93,6 +94,8 @@ class Cast {
   // The controller places roles; one that is there already may move to another node.
   void place(const std::string& role, const std::string& node = "node-a");
   void fatal_fault(const std::string& role, Errc code, const std::string& message);
+  void drain(const std::string& role);  // SIGTERM
+  void scale(const std::vector<std::string>& removed, std::uint32_t workers_min = 0);
 
   int failing_saves = 0;  // so many of the next ones fail
   bool saves_never_end = false;
@@ -125,6 +128,7 @@ class Cast {
   std::vector<pb::Event> events;
   std::vector<pb::Generation> generations;
   std::uint64_t stored_generation = 0;  // the newest number that was given away
+  pb::Rollbacks rollbacks;
   std::vector<std::uint64_t> rewinds;
   std::vector<std::pair<std::string, std::uint64_t>> evaluations;  // role, checkpoint; as asked
   std::map<std::string, int> lost;    // by role: losses that the coordinator spoke of
@@ -144,12 +148,16 @@ class Cast {
   void carry_out();
   void tell(const std::function<void(JobMachine&)>& what);
   JobHistory history() const;
+  bool leaves_state(std::uint64_t step) const;
+  std::vector<double> losses_up_to(std::uint64_t step) const;
   void begin_coordinator();
 
   void act(const SendTo& action);
   void act(const PublishGeneration& action);
   void act(const WriteCommit& action);
   void act(const RewindLedger& action);
+  void act(const VoidCheckpoints& action);
+  void act(const RecordRollbacks& action);
   void act(const RecordEvent& action);
   void act(const StartProcess& action);
   void act(const StopProcess& action);
@@ -157,6 +165,7 @@ class Cast {
   void act(const ApplyRetention& action);
   void act(const Finish& action);
   void send(const std::string& role, const pb::Envelope& envelope);
+  void expect_the_end_of(const std::string& role);
   void check_generation(const pb::Generation& generation);
   void in_ledger_order(std::function<void()> then);
   void check_record(const pb::CommitRecord& record);
@@ -233,6 +242,8 @@ class Cast {
   TimePoint ledger_free_{};
   std::optional<pb::CommitRecord> writing_;
   std::vector<std::uint64_t> states_;
+  std::set<std::string> going_;   // roles that are to end, though their process may start yet
+  std::uint64_t void_saves_ = 0;  // saves that began before are void
   std::set<std::tuple<std::uint64_t, std::uint64_t, std::string>> reported_;  // gen, step, role
   std::map<std::uint64_t, std::uint64_t> offers_;  // generation -> state of its source
   // (generation, place) -> who has come there

@@ -24,9 +24,22 @@ std::uint64_t Cast::expected_state(std::uint64_t step) {
   if (states_.empty()) states_.push_back(42);
   while (states_.size() <= step) {
     const auto n = states_.size();
-    states_.push_back(options.non_finite.contains(n) ? states_.back() : mixed(states_.back(), n));
+    states_.push_back(leaves_state(n) ? states_.back() : mixed(states_.back(), n));
   }
   return states_[step];
+}
+
+// The step's update is left out.
+bool Cast::leaves_state(std::uint64_t step) const {
+  for (const auto& range : rollbacks.ranges())
+    if (range.first_step() <= step && step <= range.last_step()) return true;
+  if (options.spec.failure.non_finite != NonFinitePolicy::skip) return false;
+  if (options.non_finite.contains(step)) return true;
+  const auto spike = options.spikes.find(step);
+  if (spike == options.spikes.end() || !options.spec.failure.loss_spike) return false;
+  LossWatch watch;
+  watch.reset(losses_up_to(step - 1));
+  return watch.spike(spike->second, *options.spec.failure.loss_spike).has_value();
 }
 
 // ---- messages ------------------------------------------------------------------------------
@@ -233,7 +246,9 @@ void Cast::report_step(const ProcessPtr& p, const RunPtr& run) {
     sample.set_index(run->step);
     auto& loss = *lane.add_losses();
     loss.set_task("task");
-    loss.set_loss_sum(1.0 / static_cast<double>(run->step));
+    const auto spike = options.spikes.find(run->step);
+    loss.set_loss_sum(spike == options.spikes.end() ? 1.0 / static_cast<double>(run->step)
+                                                    : spike->second);
     loss.set_tokens(1);
     loss.set_samples(1);
   }
@@ -302,25 +317,27 @@ void Cast::save(const ProcessPtr& p, std::uint64_t id) {
   const auto step = p->applied;
   const auto state = p->state;
   if (saves_never_end) return;
-  at(stretched(options.pace.save), [this, p, id, step, state, life = coordinator_] {
-    if (!p->alive || p->frozen || finish || life != coordinator_ || !coordinator_up_) return;
-    const bool fails = failing_saves > 0;
-    if (fails) --failing_saves;
-    EXPECT_EQ(step, id) << "checkpoint " << id << " holds another step's state";
-    if (!fails) {
-      store[id] = state;
-      corrupt.erase(id);
-    }
-    at(stretched(options.pace.link), [this, id, fails, life] {
-      if (life != coordinator_ || !coordinator_up_) return;
-      tell([&](JobMachine& machine) {
-        if (fails)
-          machine.on_checkpoint_failed(id, {Errc::disk_full, "no space left"}, now_);
-        else
-          machine.on_checkpoint_stored(id, now_);
-      });
-    });
-  });
+  at(stretched(options.pace.save),
+     [this, p, id, step, state, life = coordinator_, voids = void_saves_] {
+       if (voids != void_saves_) return;
+       if (!p->alive || p->frozen || finish || life != coordinator_ || !coordinator_up_) return;
+       const bool fails = failing_saves > 0;
+       if (fails) --failing_saves;
+       EXPECT_EQ(step, id) << "checkpoint " << id << " holds another step's state";
+       if (!fails) {
+         store[id] = state;
+         corrupt.erase(id);
+       }
+       at(stretched(options.pace.link), [this, id, fails, life] {
+         if (life != coordinator_ || !coordinator_up_) return;
+         tell([&](JobMachine& machine) {
+           if (fails)
+             machine.on_checkpoint_failed(id, {Errc::disk_full, "no space left"}, now_);
+           else
+             machine.on_checkpoint_stored(id, now_);
+         });
+       });
+     });
 }
 
 void Cast::evaluate_next(const ProcessPtr& p) {

@@ -137,6 +137,7 @@ void Cast::start_process(const pb::RoleSlot& slot) {
   p->slot = slot;
   p->pid = next_pid_++;
   p->state = expected_state(0);
+  p->told = going_.contains(role);
   running[role] = p;
   processes_[p->pid] = p;
   auto& notice_free = agents_[slot.node()].notice_free;

@@ -166,10 +166,13 @@ JobSpec random_spec(Dice& dice) {
   keep_best = dice.whole_as<std::uint32_t>(0, 100'000);
   keep_by =
       "eval/" + (dice.coin() ? "mean" : evaluate_tasks[dice.whole(0, evaluate_tasks.size() - 1)]);
-  auto& [restarts, hang_after_seconds, non_finite, bad_samples] = failure;
+  auto& [restarts, hang_after_seconds, non_finite, rollback_steps, loss_spike, bad_samples] =
+      failure;
   restarts = dice.whole_as<std::uint32_t>(0, 1'000'000);
   hang_after_seconds = dice.number(1, 86400);
   non_finite = dice.pick(NonFinitePolicy::stop);
+  if (non_finite == NonFinitePolicy::rollback) rollback_steps = dice.whole(1, 1'000'000);
+  if (dice.coin()) loss_spike = dice.number(1, 1e6);
   bad_samples = dice.coin() ? 1 : dice.number(0, 1);
   return spec;
 }
