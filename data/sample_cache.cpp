@@ -21,14 +21,10 @@ namespace {
 namespace fs = std::filesystem;
 
 // Raised whenever the same files and settings would be decoded to something else.
-constexpr std::uint64_t kDecoderVersion = 1;
+constexpr std::uint64_t kDecoderVersion = 2;
 constexpr std::size_t kPiece = 256 << 10;
 
 using FileContent = SampleCache::FileContent;
-
-std::array<const fs::path*, 3> files_of(const Sample& sample) {
-  return {&sample.video, &sample.image, &sample.audio};
-}
 
 std::optional<CacheKey> identity_of(const fs::path& file) {
   struct stat status {};
@@ -75,7 +71,10 @@ at::Tensor or_empty(const at::Tensor& tensor) {
 
 std::vector<at::Tensor> tensors_of(const SampleMedia& media) {
   const bool pictures = media.pixel_values.defined();
-  return {at::tensor({media.tokens.video, media.tokens.image, media.tokens.audio}, at::kLong),
+  const auto& tokens = media.tokens;
+  return {at::tensor(
+              {tokens.video, tokens.image, tokens.audio, tokens.second_video, tokens.second_audio},
+              at::kLong),
           pictures ? bytes_of_pixels(media.pixel_values) : at::empty({0}, at::kByte),
           or_empty(media.grid_thw),
           or_empty(media.seconds_per_grid),
@@ -85,7 +84,7 @@ std::vector<at::Tensor> tensors_of(const SampleMedia& media) {
 
 std::optional<SampleMedia> media_in(const std::vector<at::Tensor>& tensors) {
   constexpr std::size_t kTensors = 6;
-  if (tensors.size() != kTensors || tensors[0].numel() != 3 ||
+  if (tensors.size() != kTensors || tensors[0].numel() != 5 ||
       tensors[0].scalar_type() != at::kLong)
     return std::nullopt;
   SampleMedia media;
@@ -93,6 +92,8 @@ std::optional<SampleMedia> media_in(const std::vector<at::Tensor>& tensors) {
   media.tokens.video = tokens[0];
   media.tokens.image = tokens[1];
   media.tokens.audio = tokens[2];
+  media.tokens.second_video = tokens[3];
+  media.tokens.second_audio = tokens[4];
   const StageTimer timer(&media.times, Stage::patches);
   if (tensors[1].numel() > 0) {
     media.pixel_values = pixels_of_bytes(tensors[1]);
@@ -119,7 +120,9 @@ std::optional<CacheKey> key_of(const Sample& sample, const model::MediaShape& sh
         std::int64_t{shape.temporal_patch}, std::int64_t{shape.mel_bins},
         static_cast<std::int64_t>(std::bit_cast<std::int32_t>(shape.seconds_per_grid))})
     key.add(static_cast<std::uint64_t>(setting));
-  for (const fs::path* file : files_of(sample)) key.add(file->empty() ? "none" : "file");
+  for (const fs::path* file :
+       {&sample.video, &sample.second_video, &sample.image, &sample.audio, &sample.second_audio})
+    key.add(file->empty() ? "none" : "file");
   for (const FileContent& file : files) {
     if (!file.content) return std::nullopt;
     key.add(file.content->high).add(file.content->low);
@@ -144,8 +147,7 @@ std::optional<CacheKey> SampleCache::known_content(const CacheKey& identity) {
 
 SampleCache::Files SampleCache::look_up(const Sample& sample) {
   Files files;
-  for (const fs::path* file : files_of(sample)) {
-    if (file->empty()) continue;
+  for (const fs::path* file : media_files(sample)) {
     const auto identity = identity_of(*file);
     if (!identity) return {};  // decoding says why
     files.push_back({file, *identity, known_content(*identity)});
