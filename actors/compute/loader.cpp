@@ -53,11 +53,10 @@ std::string stage_of(const Error& error) {
 // A clip that was changed since it was first read makes a replay another run: it is named. Only of
 // files that were decoded just now: one that hangs whoever reads it must not hang this process.
 void look_for_changes(const LoaderParts& parts, const data::Sample& sample) {
-  for (const auto& file : {sample.video, sample.image, sample.audio}) {
-    if (file.empty()) continue;
-    const auto state = parts.marks->check(file);
+  for (const auto* file : data::media_files(sample)) {
+    const auto state = parts.marks->check(*file);
     if (state == data::MediaState::changed)
-      spdlog::warn("{} was changed since it was first read", file.string());
+      spdlog::warn("{} was changed since it was first read", file->string());
   }
 }
 
@@ -77,8 +76,9 @@ void set_sample(pb::SampleRef& ref, std::uint32_t dataset, std::uint64_t index) 
 }
 
 // The planned sample, or the next one of its data set that is not in quarantine and can be read.
-// The walk is the same in every loader, because whether a file can be read depends on the file
-// alone, and what was found bad once is in quarantine.
+// The walk is the same in every loader as long as whether a file can be read depends on the file
+// alone. Where loaders differ, the coordinator has the step made again with what it put in
+// quarantine.
 Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& draw,
                                     pb::BatchReply& reply) {
   const auto size = parts.train_sizes.at(draw.dataset);
@@ -304,7 +304,10 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
 
 int run_loader(caf::actor_system& system, MemberProcess& process) {
   process.progress->begin("open the corpus", 0);
-  auto parts = make_parts(process);
+  auto parts = [&] {
+    const Preparation preparation(system, process);
+    return make_parts(process);
+  }();
   if (!parts) {
     process.report_fatal(system, "open the corpus", parts.error());
     return kMemberFailed;

@@ -34,6 +34,7 @@ void JobMachine::commit_when_all_ready(TimePoint now) {
     return;
   if (!agree(roles, now)) return;
   auto record = make_record(roles, now);
+  if (!follows_quarantine(record, now)) return;
   const auto& first = *members_.at(roles.front()).step_ready;
   if (!first.finite()) {
     const std::string what =
@@ -105,6 +106,7 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
     for (const auto& loss : lane->losses()) add_to(losses[loss.task()], loss);
   }
   for (const auto& [task, loss] : losses) *record.add_losses() = loss;
+  if (record.step() == 1 && corpus_) *record.mutable_corpus() = *corpus_;
   const auto& first = *members_.at(roles.front()).step_ready;
   record.set_gradient_norm(first.gradient_norm());
   record.set_gradient_checksum(first.gradient_checksum());

@@ -51,6 +51,7 @@ struct JobState {
   void act(const SendTo& action);
   void act(const PublishGeneration& action);
   void act(const WriteCommit& action);
+  void act(const WriteQuarantine& action);
   void act(const RewindLedger& action);
   void act(const RecordEvent& action);
   void act(const StartProcess& action);
