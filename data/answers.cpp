@@ -288,6 +288,7 @@ std::string_view metric_name(Task task) {
     case Task::action_recognition:
     case Task::emotion_recognition:
     case Task::av_question_answering:
+    case Task::av_matching:
       return "accuracy";
     case Task::temporal_localization:
       return "segment_accuracy";
@@ -308,6 +309,7 @@ Result<Score> score_answer(const Sample& sample, std::string_view answer) {
     case Task::action_recognition:
     case Task::emotion_recognition:
     case Task::av_question_answering:
+    case Task::av_matching:
       value = score_class(sample, final);
       break;
     case Task::temporal_localization:

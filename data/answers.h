@@ -11,6 +11,7 @@
 //   spatial               CLASS [x1,y1,x2,y2]
 //   segmentation          CLASS [x1,y1,x2,y2] [x,y] [x,y] [x,y]   "none" when nothing fits
 //   (ref_avs) captioning            a sentence
+//   matching              video1 or video2; of two sounds audio1 or audio2
 //
 // Boxes and points are whole pixels, 0 to 223, of a 224 x 224 picture; a box names its first and
 // its last pixel in each direction. Times are seconds of a 10 s clip; an event covers [start, end).
@@ -69,7 +70,8 @@ double segment_accuracy(std::span<const Event> truth, std::span<const Event> pre
 double token_f1(std::string_view truth, std::string_view predicted);
 
 // One sample's score in [0, 1], with the name of its metric:
-//   action, emotion, question: accuracy (class or option, compared without case, blanks and
+//   action, emotion, question, matching: accuracy (class or option, compared without case, blanks
+//   and
 //     punctuation)
 //   temporal localization: segment_accuracy
 //   spatial localization: box_iou

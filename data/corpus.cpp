@@ -9,6 +9,7 @@
 
 #include "data/corpus_index.h"
 #include "data/corpus_row.h"
+#include "protocol/job_spec.h"
 
 namespace crabcast::data {
 namespace {
@@ -50,7 +51,8 @@ class FolderCorpus final : public Corpus {
 
     Member member{train, test, 0};
     member.train_rows = train->rows - (test != nullptr ? 0 : held_out_rows(train->rows));
-    summary_.push_back({dataset, member.train_rows, member.test_rows()});
+    summary_.push_back({dataset, member.train_rows, member.test_rows(), train->hash,
+                        test != nullptr ? test->hash : 0});
     members_.emplace(dataset, member);
     // A wrong layout shows in the first row; finding it now saves a run that fails everywhere.
     if (auto first = sample(dataset, Split::train, 0, 0); !first) return fail(first.error());
@@ -116,7 +118,7 @@ Result<std::set<Task>> chosen_tasks(const std::vector<std::string>& names) {
   std::set<Task> tasks;
   for (const auto& name : names) {
     if (name == "all") {
-      for (std::size_t i = 0; i < kTaskCount; ++i) tasks.insert(static_cast<Task>(i));
+      for (const auto& one : every_task()) tasks.insert(*task_from_name(one));
     } else if (const auto task = task_from_name(name)) {
       tasks.insert(*task);
     } else {
@@ -136,14 +138,15 @@ std::string ids_of(Task task) {
 
 Result<std::unique_ptr<Corpus>> open_folder(const fs::path& folder,
                                             const std::vector<std::string>& names,
-                                            const fs::path& cache) {
+                                            const fs::path& cache,
+                                            const std::function<void()>& progress) {
   auto tasks = chosen_tasks(names);
   if (!tasks) return fail(tasks.error());
   std::error_code error;
   if (!fs::is_directory(folder, error))
     return fail(Errc::not_found, "there is no corpus folder " + folder.string() +
                                      "; check data.corpus, or make one with crabcast data synth");
-  auto index = CorpusIndex::open(folder, cache);
+  auto index = CorpusIndex::open(folder, cache, progress);
   if (!index) return fail(index.error());
   auto corpus =
       std::make_unique<FolderCorpus>(fs::absolute(folder).lexically_normal(), std::move(*index));
@@ -167,11 +170,19 @@ Result<std::unique_ptr<Corpus>> open_folder(const fs::path& folder,
 
 }  // namespace
 
+std::vector<const fs::path*> media_files(const Sample& sample) {
+  std::vector<const fs::path*> files = {&sample.video, &sample.second_video, &sample.image,
+                                        &sample.audio, &sample.second_audio};
+  std::erase_if(files, [](const fs::path* file) { return file->empty(); });
+  return files;
+}
+
 Result<std::unique_ptr<Corpus>> Corpus::open(const fs::path& folder,
                                              const std::vector<std::string>& tasks,
-                                             const fs::path& cache) {
+                                             const fs::path& cache,
+                                             const std::function<void()>& progress) {
   try {
-    return open_folder(folder, tasks, cache);
+    return open_folder(folder, tasks, cache, progress);
   } catch (const std::exception& error) {
     return fail(Errc::data_error, folder.string() + ": " + error.what());
   }

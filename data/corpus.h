@@ -26,6 +26,7 @@ struct Sample {
   std::filesystem::path video;  // empty: none
   std::filesystem::path image;
   std::filesystem::path audio;
+  std::filesystem::path second_video, second_audio;  // of av_matching; empty: none
   std::filesystem::path mask;           // ground truth of a segmentation test row; empty: none
   int frame_index = 0;                  // at_frame_index windows
   std::string question;                 // instruction and question, without the answer
@@ -34,9 +35,13 @@ struct Sample {
   std::vector<std::string> references;  // captions may have several
 };
 
+// Those that it has of video, image and audio, in the order in which its prompt shows them.
+std::vector<const std::filesystem::path*> media_files(const Sample& sample);
+
 struct DatasetSummary {
   DatasetRow dataset = 0;
   std::uint64_t train = 0, test = 0;
+  std::uint64_t train_hash = 0, test_hash = 0;  // of the rows of train.json and test.json; 0: none
 };
 
 // Thread-safe: const after open.
@@ -46,9 +51,11 @@ class Corpus {
   // and unchanged, a corpus of any size takes milliseconds and little memory (data/corpus_index.h).
   // not_found: no such folder or no known data set in it; data_error: broken JSON (file and line),
   // an empty data set (named). An absent data set is allowed while each chosen task has one.
+  // `progress` is called again and again while the index is built, or waited for.
   static Result<std::unique_ptr<Corpus>> open(const std::filesystem::path& folder,
                                               const std::vector<std::string>& tasks,
-                                              const std::filesystem::path& cache);
+                                              const std::filesystem::path& cache,
+                                              const std::function<void()>& progress = {});
   virtual ~Corpus() = default;
   [[nodiscard]] virtual const std::filesystem::path& folder() const = 0;
   [[nodiscard]] virtual const std::vector<DatasetSummary>& summary() const = 0;

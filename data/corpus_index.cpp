@@ -138,13 +138,16 @@ class FileWriter {
 };
 
 // An error of the index ends the building; one of the file is noted in it.
-Status index_file(rocksdb::DB& db, std::size_t number, const OpenFile& file) {
+Status index_file(rocksdb::DB& db, std::size_t number, const OpenFile& file,
+                  const std::function<void()>& progress) {
   FileWriter writer(db, number);
+  std::uint64_t rows = 0;
   Status written;
   std::optional<Error> problem = file.known.problem;
   if (!problem) {
     const auto scanned = scan_rows(file.descriptor.get(), file.known.path, [&](const RowText& row) {
       if (auto whole = check_row(file.known.path, row); !whole) return whole;
+      if (progress && rows++ % kPageRows == 0) progress();
       return written = writer.add(row);
     });
     CRABCAST_TRY(written);
@@ -184,7 +187,7 @@ class RocksCorpusIndex final : public CorpusIndex {
     return std::nullopt;
   }
 
-  Status build(const fs::path& place) {
+  Status build(const fs::path& place, const std::function<void()>& progress) {
     db_.reset();
     const auto partial = place.string() + ".building";
     CRABCAST_TRY(remove_folder(partial));
@@ -192,7 +195,8 @@ class RocksCorpusIndex final : public CorpusIndex {
       auto db = open_db(partial, DbUse::create);
       if (!db) return fail(db.error());
       for (std::size_t number = 0; number < files_.size(); ++number)
-        if (files_[number].exists()) CRABCAST_TRY(index_file(**db, number, files_[number]));
+        if (files_[number].exists())
+          CRABCAST_TRY(index_file(**db, number, files_[number], progress));
       rocksdb::WriteOptions options;
       options.disableWAL = true;
       auto status = (*db)->Put(options, kFormatKey, kFormat);
@@ -288,18 +292,19 @@ class RocksCorpusIndex final : public CorpusIndex {
 }  // namespace
 
 Result<std::unique_ptr<CorpusIndex>> CorpusIndex::open(const fs::path& corpus,
-                                                       const fs::path& cache) {
+                                                       const fs::path& cache,
+                                                       const std::function<void()>& progress) {
   std::error_code error;
   const auto whole = fs::canonical(corpus, error);
   if (error) return fail(error_from_errno(error.value(), corpus.string()));
   CRABCAST_TRY(make_folder(cache));
   const auto place = cache / index_name(whole);
-  auto lock = FileLock::acquire(place.string() + ".lock", kWait);
+  auto lock = FileLock::acquire(place.string() + ".lock", kWait, progress);
   if (!lock) return fail(lock.error());
   auto index = std::make_unique<RocksCorpusIndex>(whole);
   if (const auto why = index->attach(place)) {
     spdlog::info("the index of {} is built: {}", whole.string(), *why);
-    CRABCAST_TRY(index->build(place));
+    CRABCAST_TRY(index->build(place, progress));
     if (const auto still = index->attach(place))
       return fail(Errc::corrupt, "the new index in " + place.string() + " is no good: " + *still);
   }

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -38,8 +39,10 @@ class CorpusIndex {
  public:
   // `corpus` exists. disk_full, permission_denied or io_error name the file; timeout when another
   // process builds it for too long. Broken JSON files are no error here: see IndexedFile.
+  // `progress` is called again and again while it is built, or waited for.
   static Result<std::unique_ptr<CorpusIndex>> open(const std::filesystem::path& corpus,
-                                                   const std::filesystem::path& cache);
+                                                   const std::filesystem::path& cache,
+                                                   const std::function<void()>& progress = {});
   virtual ~CorpusIndex() = default;
   // Null when the corpus has no such file.
   [[nodiscard]] virtual const IndexedFile* file(DatasetRow dataset, JsonFile which) const = 0;

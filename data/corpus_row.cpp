@@ -178,6 +178,8 @@ std::string reference_of(Row& row, const Dataset& dataset, const Sample& sample)
   if (id == "ave")
     return row.text("event") + ": " + row.text("start_time") + "-" + row.text("end_time") + " s";
   if (id == "avvp") return row.text("event");
+  if (id == "a2v") return row.text("correct_video");
+  if (id == "v2a") return row.text("correct_audio");
   if (id == "s4" || id == "ms3") return row.text("a_obj");
   if (id == "ref_avs") return row.text(row.has("object") ? "object" : "description");
   if (id == "arig" && row.has("top_left"))
@@ -218,8 +220,10 @@ Result<Sample> sample_of_row(const json& json_row, const RowPlace& place,
     sample.audio = row.path("audio_path", "");
     sample.frame_index = frame_of(row, table.id, fields);
   } else {
-    sample.video = row.path("video_path", "video");
-    sample.audio = row.path("audio_path", "audio");
+    sample.video = row.path(table.videos > 1 ? "video1_path" : "video_path", "video");
+    if (table.videos > 1) sample.second_video = row.path("video2_path", "video");
+    sample.audio = row.path(table.audios > 1 ? "audio1_path" : "audio_path", "audio");
+    if (table.audios > 1) sample.second_audio = row.path("audio2_path", "audio");
   }
   if (fields == RowFields::train) sample.target = row.text(table.target_field);
   sample.reference = reference_of(row, table, sample);

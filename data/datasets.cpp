@@ -60,6 +60,14 @@ constexpr std::array kDatasets = {
             "visual_path audio_path object split vid uid fid frame_idx"},
     Dataset{"avcap", Task::captioning, kVideo, 10, kParts, 10, false, "label_content",
             "video_path audio_path video_id label_content", ""},
+    Dataset{"a2v", Task::av_matching, kVideo, 10, kParts, 10, true, "label",
+            "video1_path video2_path audio_path correct_video audio_event video1_event "
+            "video2_event label",
+            "video1_path video2_path audio_path correct_video", 2, 1},
+    Dataset{"v2a", Task::av_matching, kVideo, 10, kParts, 10, true, "label",
+            "video_path audio1_path audio2_path correct_audio audio1_event audio2_event "
+            "video_event label",
+            "video_path audio1_path audio2_path correct_audio", 1, 2},
 };
 
 }  // namespace

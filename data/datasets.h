@@ -1,5 +1,5 @@
-// The seventeen data sets of AV-UIE v2: one row each. Adding one is a row here and a test.
-// What each field of each row holds: docs/corpus.md.
+// The data sets of AV-UIE v2: one row each, those of the optional task av_matching last. Adding one
+// is a row here and a test. What each field of each row holds: docs/corpus.md.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,7 @@ struct Dataset {
   std::string_view target_field;  // train: label, new_label (ucf), label_content or output
   std::string_view train_fields;  // names in published order, one space between
   std::string_view test_fields;   // empty without test.json
+  int videos = 1, audios = 1;     // 2 where one of two is to be found that matches
 };
 
 std::span<const Dataset> datasets();

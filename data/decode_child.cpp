@@ -33,6 +33,8 @@ Sample sample_of(const pb::DecodeRequest& request) {
   sample.video = request.video();
   sample.image = request.image();
   sample.audio = request.audio();
+  sample.second_video = request.second_video();
+  sample.second_audio = request.second_audio();
   sample.frame_index = request.frame_index();
   return sample;
 }

@@ -29,6 +29,8 @@ pb::DecodeRequest request_of(const Sample& sample, const model::MediaShape& shap
   request.set_video(sample.video.string());
   request.set_image(sample.image.string());
   request.set_audio(sample.audio.string());
+  request.set_second_video(sample.second_video.string());
+  request.set_second_audio(sample.second_audio.string());
   request.set_frame_index(sample.frame_index);
   request.set_deadline_us(static_cast<std::uint64_t>(
       std::max<std::int64_t>(0, std::chrono::ceil<std::chrono::microseconds>(deadline).count())));
@@ -74,7 +76,7 @@ class Pool final : public DecodePool {
 
   Result<SampleMedia> read(const Sample& sample, const model::MediaShape& shape,
                            Duration deadline) override {
-    for (const auto* path : {&sample.video, &sample.image, &sample.audio})
+    for (const auto* path : media_files(sample))
       if (path->native().size() >= PATH_MAX)  // nor would it fit into a packet
         return fail(Errc::data_error, excerpt(path->string(), 80) + ": open: the name is too long");
     Task task{request_of(sample, shape, deadline), deadline, {}};

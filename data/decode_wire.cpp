@@ -155,6 +155,8 @@ Result<SharedMedia> share(const SampleMedia& media) {
   shared.description.set_video_tokens(media.tokens.video);
   shared.description.set_image_tokens(media.tokens.image);
   shared.description.set_audio_tokens(media.tokens.audio);
+  shared.description.set_second_video_tokens(media.tokens.second_video);
+  shared.description.set_second_audio_tokens(media.tokens.second_audio);
   for (const auto time : media.times) shared.description.add_stage_nanoseconds(time);
   return shared;
 }
@@ -170,7 +172,8 @@ Result<SampleMedia> take(const pb::DecodedMedia& description, const Descriptor& 
 
   SampleMedia media;
   media.tokens = {description.video_tokens(), description.image_tokens(),
-                  description.audio_tokens()};
+                  description.audio_tokens(), description.second_video_tokens(),
+                  description.second_audio_tokens()};
   std::copy(description.stage_nanoseconds().begin(), description.stage_nanoseconds().end(),
             media.times.begin());
   if (size == 0) return media;

@@ -46,10 +46,9 @@ Result<CacheKey> file_hash(const fs::path& file) {
   }
 }
 
-Result<std::vector<FileContent>> media_files(const Sample& sample) {
+Result<std::vector<FileContent>> stat_media(const Sample& sample) {
   std::vector<FileContent> files;
-  for (const fs::path* file : {&sample.video, &sample.image, &sample.audio}) {
-    if (file->empty()) continue;
+  for (const fs::path* file : media_files(sample)) {
     const auto stamp = file_stamp(*file);
     if (!stamp) return fail(stamp.error());
     files.push_back({*file, *stamp, std::nullopt});

@@ -32,7 +32,7 @@ Result<FileStamp> file_stamp(const std::filesystem::path& file);
 // is. Whoever reads a file that hangs hangs with it.
 Result<CacheKey> file_hash(const std::filesystem::path& file);
 
-// The video, picture and sound that a sample has, with stamps. Errors as those of file_stamp.
-Result<std::vector<FileContent>> media_files(const Sample& sample);
+// All files of a sample, with stamps. Errors as those of file_stamp.
+Result<std::vector<FileContent>> stat_media(const Sample& sample);
 
 }  // namespace crabcast::data

@@ -105,7 +105,8 @@ Result<std::optional<FileLock>> FileLock::try_acquire(const fs::path& path) {
   return FileLock(std::move(file));
 }
 
-Result<FileLock> FileLock::acquire(const fs::path& path, Duration wait) {
+Result<FileLock> FileLock::acquire(const fs::path& path, Duration wait,
+                                   const std::function<void()>& waiting) {
   const TimePoint deadline = Clock::now() + wait;
   while (true) {
     auto lock = try_acquire(path);
@@ -114,6 +115,7 @@ Result<FileLock> FileLock::acquire(const fs::path& path, Duration wait) {
     if (Clock::now() >= deadline)
       return fail(Errc::timeout, "another process holds " + path.string() +
                                      "; wait until it has finished, or stop it");
+    if (waiting) waiting();
     // flock has no wait with an end: look again on a timer.
     constexpr int kAgainMs = 50;
     ::poll(nullptr, 0, kAgainMs);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,8 +29,9 @@ Status publish_folder(const std::filesystem::path& partial, const std::filesyste
 // Held until destroyed; freed by the operating system when the process dies.
 class FileLock {
  public:
-  // timeout after `wait`, naming the file.
-  static Result<FileLock> acquire(const std::filesystem::path& path, Duration wait);
+  // timeout after `wait`, naming the file. `waiting` is called again and again meanwhile.
+  static Result<FileLock> acquire(const std::filesystem::path& path, Duration wait,
+                                  const std::function<void()>& waiting = {});
   // Without waiting: nothing when somebody else holds it.
   static Result<std::optional<FileLock>> try_acquire(const std::filesystem::path& path);
 

@@ -105,10 +105,12 @@ class Inspector {
 
   template <class Problem>
   static void look_for_files(const Sample& sample, const Problem& problem, DatasetInspection& out) {
-    for (const auto& path : {sample.video, sample.image, sample.audio, sample.mask}) {
+    auto files = media_files(sample);
+    if (!sample.mask.empty()) files.push_back(&sample.mask);
+    for (const auto* file : files) {
       std::error_code error;
-      if (path.empty() || fs::is_regular_file(path, error)) continue;
-      if (out.missing_files++ < kListedProblems) problem("the file is missing: " + path.string());
+      if (fs::is_regular_file(*file, error)) continue;
+      if (out.missing_files++ < kListedProblems) problem("the file is missing: " + file->string());
     }
   }
 
@@ -148,7 +150,7 @@ Result<CorpusInspection> inspect_corpus(const fs::path& folder, const InspectOpt
     for (DatasetRow row = 0; row < data::datasets().size(); ++row) {
       if (fs::exists(out.folder / data::datasets()[row].id, error))
         out.datasets.push_back(inspector.look_at(row, out.datasets.size()));
-      else
+      else if (!is_optional(data::datasets()[row].task))
         out.absent.emplace_back(data::datasets()[row].id);
     }
     for (const auto& entry : fs::directory_iterator(out.folder, error))

@@ -41,7 +41,7 @@ struct CorpusInspection {
   std::filesystem::path folder;
   bool media = false;                       // whether media were looked at
   std::vector<DatasetInspection> datasets;  // those that are there, in the order of the table
-  std::vector<std::string> absent;          // known data sets without a folder
+  std::vector<std::string> absent;          // known data sets without a folder, optional ones aside
   std::vector<std::string> unknown;         // folders that are no known data set
 
   [[nodiscard]] bool clean() const;

@@ -39,6 +39,15 @@ constexpr Wordings kReferred = {"Find {}. Give box and three points, or none.",
 constexpr Wordings kCaption = {"Describe what you see and hear.", "Describe the clip.",
                                "What can be seen and heard?", "Tell what happens here."};
 
+constexpr Wordings kMatchVideo = {"Which video belongs to the sound, video1 or video2?",
+                                  "Is the sound that of video1 or of video2?",
+                                  "video1 or video2: which one do you hear?",
+                                  "Name the video that the sound is from: video1 or video2."};
+constexpr Wordings kMatchSound = {"Which sound belongs to the video, audio1 or audio2?",
+                                  "Is the video's sound audio1 or audio2?",
+                                  "audio1 or audio2: which one fits what you see?",
+                                  "Name the sound that the video makes: audio1 or audio2."};
+
 const Wordings& wordings(const Dataset& dataset) {
   switch (dataset.task) {
     case Task::action_recognition:
@@ -55,6 +64,8 @@ const Wordings& wordings(const Dataset& dataset) {
       return dataset.id == "ref_avs" ? kReferred : kMask;
     case Task::captioning:
       return kCaption;
+    case Task::av_matching:
+      return dataset.videos > 1 ? kMatchVideo : kMatchSound;
   }
   return kCaption;
 }
@@ -110,8 +121,10 @@ std::vector<TokenId> prompt_tokens(const model::Tokenizer& tokenizer, std::strin
   turns.token(special.im_start).text("system\n").text(system).token(special.im_end).text("\n");
   turns.token(special.im_start).text("user\n");
   turns.medium(special.vision_begin, special.video, media.video, special.vision_end);
+  turns.medium(special.vision_begin, special.video, media.second_video, special.vision_end);
   turns.medium(special.vision_begin, special.image, media.image, special.vision_end);
   turns.medium(special.audio_begin, special.audio, media.audio, special.audio_end);
+  turns.medium(special.audio_begin, special.audio, media.second_audio, special.audio_end);
   turns.text(question).token(special.im_end).text("\n");
   turns.token(special.im_start).text("assistant");
   return turns.take();

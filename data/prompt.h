@@ -5,9 +5,10 @@
 //   <|im_start|>assistant\nTARGET<|im_end|>
 //
 // VISION is <|vision_bos|><|VIDEO|>...<|vision_eos|> or <|vision_bos|><|IMAGE|>...<|vision_eos|>,
-// or both in this order, AUDIO is <|audio_bos|><|AUDIO|>...<|audio_eos|>; each medium has as many
-// placeholders as its tower makes tokens. Special tokens that are spelt out in a text stay text.
-// System text and questions are short: to the byte tokenizer every letter is a token.
+// or both in this order, AUDIO is <|audio_bos|><|AUDIO|>...<|audio_eos|>; a second video or sound
+// is a block of its own after the first. Each medium has as many placeholders as its tower makes
+// tokens. Special tokens that are spelt out in a text stay text. System text and questions are
+// short: to the byte tokenizer every letter is a token.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +36,7 @@ std::string instruction(const Dataset& dataset, const WordingKey& key, std::stri
 
 struct MediaTokens {
   std::int64_t video = 0, image = 0, audio = 0;  // 0: no such medium
+  std::int64_t second_video = 0, second_audio = 0;
 };
 
 // System and user turn and "<|im_start|>assistant". The newline after it is the first token that is

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Raised whenever the same files and settings would be decoded to something else.
-constexpr std::uint64_t kDecoderVersion = 1;
+constexpr std::uint64_t kDecoderVersion = 2;
 
 CacheKey identity_of(const FileContent& file) {
   return CacheKeyHasher()
@@ -48,7 +48,10 @@ at::Tensor or_empty(const at::Tensor& tensor) {
 
 std::vector<at::Tensor> tensors_of(const SampleMedia& media) {
   const bool pictures = media.pixel_values.defined();
-  return {at::tensor({media.tokens.video, media.tokens.image, media.tokens.audio}, at::kLong),
+  const auto& tokens = media.tokens;
+  return {at::tensor(
+              {tokens.video, tokens.image, tokens.audio, tokens.second_video, tokens.second_audio},
+              at::kLong),
           pictures ? bytes_of_pixels(media.pixel_values) : at::empty({0}, at::kByte),
           or_empty(media.grid_thw),
           or_empty(media.seconds_per_grid),
@@ -58,7 +61,7 @@ std::vector<at::Tensor> tensors_of(const SampleMedia& media) {
 
 std::optional<SampleMedia> media_in(const std::vector<at::Tensor>& tensors) {
   constexpr std::size_t kTensors = 6;
-  if (tensors.size() != kTensors || tensors[0].numel() != 3 ||
+  if (tensors.size() != kTensors || tensors[0].numel() != 5 ||
       tensors[0].scalar_type() != at::kLong)
     return std::nullopt;
   SampleMedia media;
@@ -66,6 +69,8 @@ std::optional<SampleMedia> media_in(const std::vector<at::Tensor>& tensors) {
   media.tokens.video = tokens[0];
   media.tokens.image = tokens[1];
   media.tokens.audio = tokens[2];
+  media.tokens.second_video = tokens[3];
+  media.tokens.second_audio = tokens[4];
   const StageTimer timer(&media.times, Stage::patches);
   if (tensors[1].numel() > 0) {
     media.pixel_values = pixels_of_bytes(tensors[1]);
@@ -92,7 +97,8 @@ std::optional<CacheKey> key_of(const Sample& sample, const model::MediaShape& sh
         std::int64_t{shape.temporal_patch}, std::int64_t{shape.mel_bins},
         static_cast<std::int64_t>(std::bit_cast<std::int32_t>(shape.seconds_per_grid))})
     key.add(static_cast<std::uint64_t>(setting));
-  for (const fs::path* file : {&sample.video, &sample.image, &sample.audio})
+  for (const fs::path* file :
+       {&sample.video, &sample.second_video, &sample.image, &sample.audio, &sample.second_audio})
     key.add(file->empty() ? "none" : "file");
   for (const FileContent& file : files) {
     if (!file.hash) return std::nullopt;
@@ -118,7 +124,7 @@ std::optional<CacheKey> SampleCache::known_hash(const FileContent& file) {
 
 Result<SampleCache::Answer> SampleCache::get(const Sample& sample, const model::MediaShape& shape,
                                              const std::function<Result<SampleMedia>()>& read) {
-  auto files = media_files(sample).value_or(std::vector<FileContent>());  // decoding says why
+  auto files = stat_media(sample).value_or(std::vector<FileContent>());  // decoding says why
   for (FileContent& file : files) file.hash = known_hash(file);
   if (const auto key = key_of(sample, shape, files))
     if (const auto found = tensors_->find(*key))

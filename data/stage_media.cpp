@@ -20,24 +20,19 @@ Sprite sprite_at(const Seen& seen, double time) {
   return sprite;
 }
 
+bool is_long(const SynthRequest& request) {
+  return request.table().id == "avqa";
+}
+
+double seconds_of(const SynthRequest& request) {
+  return is_long(request) ? 60 : 10;
+}
+
 Status film_clip(Scene& scene, const SynthRequest& request, const Play& play) {
-  const bool is_long = request.table().id == "avqa";
-  const double seconds = is_long ? 60 : 10;
-  VideoFormat format;
-  format.width = format.height = 112;
-  format.frames_per_second = is_long ? 2 : 5;
-  const Level& level = level_of(request.difficulty);
   Rng rng = request.stream(SynthRequest::Part::picture);
-  const Canvas behind = textured_background(format.width, format.height, rng);
-  Camera camera(level, rng);
-  CRABCAST_TRY(add_video(scene, "video/" + request.clip() + ".mp4", format, seconds, behind,
-                         [&](Canvas& canvas, double time) {
-                           paint(canvas, play.picture, time, seconds);
-                           camera.shoot(canvas, time);
-                         }));
+  CRABCAST_TRY(film(scene, "video/" + request.clip() + ".mp4", request, play.picture, rng));
   Rng sound_rng = request.stream(SynthRequest::Part::sound);
-  Waveform wave = mix(play.sound, level, seconds, false, sound_rng);
-  return add_audio(scene, "audio/" + request.clip() + ".mp3", wave);
+  return record(scene, "audio/" + request.clip() + ".mp3", request, play.sound, sound_rng);
 }
 
 Status shoot_still(Scene& scene, const SynthRequest& request, const Play& play,
@@ -87,6 +82,26 @@ Waveform mix(const Sound& sound, const Level& level, double seconds, bool still,
   for (const Heard& heard : sound)
     wave.add_loop(timbre(heard.kind, rng), heard.gain, at(heard.when.from), at(heard.when.to));
   return wave;
+}
+
+Status film(Scene& scene, const std::string& path, const SynthRequest& request,
+            const Picture& picture, Rng& rng) {
+  const double seconds = seconds_of(request);
+  VideoFormat format;
+  format.width = format.height = 112;
+  format.frames_per_second = is_long(request) ? 2 : 5;
+  const Canvas behind = textured_background(format.width, format.height, rng);
+  Camera camera(level_of(request.difficulty), rng);
+  return add_video(scene, path, format, seconds, behind, [&](Canvas& canvas, double time) {
+    paint(canvas, picture, time, seconds);
+    camera.shoot(canvas, time);
+  });
+}
+
+Status record(Scene& scene, const std::string& path, const SynthRequest& request,
+              const Sound& sound, Rng& rng) {
+  Waveform wave = mix(sound, level_of(request.difficulty), seconds_of(request), false, rng);
+  return add_audio(scene, path, wave);
 }
 
 Result<Scene> render_play(const SynthRequest& request) {

@@ -19,6 +19,13 @@ void paint_still(Canvas& canvas, const Picture& picture);
 // `seconds` of the voices; in stills a block is a second.
 Waveform mix(const Sound& sound, const Level& level, double seconds, bool still, Rng& rng);
 
+// Files of a clip: a film of `picture`, the sound of `sound`; random numbers for the camera, and
+// for the voices.
+Status film(Scene& scene, const std::string& path, const SynthRequest& request,
+            const Picture& picture, Rng& rng);
+Status record(Scene& scene, const std::string& path, const SynthRequest& request,
+              const Sound& sound, Rng& rng);
+
 // The row and the media of a play; the row only where the request wants no media. Of two plays
 // with the same picture the pictures' bytes are the same, and of two with the same sound the
 // sounds'.

@@ -26,18 +26,19 @@ constexpr std::string_view kSensesName = "crabcast-senses.jsonl";
 // How often a waiting caller looks at the workers, and reports progress.
 constexpr auto kProgressInterval = std::chrono::milliseconds(100);
 
-std::string stamp_text(const SyntheticCorpus& options) {
+std::string stamp_text(const SynthOptions& options) {
   ordered_json stamp = {{"format", kSynthVersion},
                         {"seed", options.seed},
                         {"samples_per_dataset", options.samples_per_dataset}};
   if (options.difficulty != Difficulty::easy) stamp["difficulty"] = to_string(options.difficulty);
+  if (options.matching) stamp["with"] = {task_name(Task::av_matching)};
   return stamp.dump(1) + "\n";
 }
 
 enum class Found { nothing, same, other };
 
 // What stands where the corpus is to be.
-Result<Found> look_at(const fs::path& folder, const SyntheticCorpus& options) {
+Result<Found> look_at(const fs::path& folder, const SynthOptions& options) {
   std::error_code error;
   const fs::file_status status = fs::symlink_status(folder, error);
   if (status.type() == fs::file_type::not_found) return Found::nothing;
@@ -52,7 +53,7 @@ Result<Found> look_at(const fs::path& folder, const SyntheticCorpus& options) {
 // All samples of a corpus, rendered by several threads, each row kept until its JSON is written.
 class Rendering {
  public:
-  Rendering(const SyntheticCorpus& options, fs::path folder)
+  Rendering(const SynthOptions& options, fs::path folder)
       : folder_(std::move(folder)), requests_(synthetic_requests(options)) {
     rows_.resize(requests_.size());
     senses_.resize(requests_.size());
@@ -185,15 +186,16 @@ std::uint64_t synthetic_test_rows(const SyntheticCorpus& options) {
   return std::max<std::uint64_t>(4, options.samples_per_dataset / 4);
 }
 
-std::string synthetic_name(const SyntheticCorpus& options) {
+std::string synthetic_name(const SynthOptions& options) {
   const std::string difficulty = options.difficulty == Difficulty::easy
                                      ? std::string()
                                      : std::string(to_string(options.difficulty)) + "-";
   return "synth-v" + std::to_string(kSynthVersion) + "-" + difficulty +
-         std::to_string(options.seed) + "-" + std::to_string(options.samples_per_dataset);
+         std::to_string(options.seed) + "-" + std::to_string(options.samples_per_dataset) +
+         (options.matching ? "-matching" : "");
 }
 
-Status synthesize(const SyntheticCorpus& options, const fs::path& folder, int threads,
+Status synthesize(const SynthOptions& options, const fs::path& folder, int threads,
                   const std::function<void(SynthProgress)>& progress, Duration wait) {
   if (options.samples_per_dataset == 0)
     return fail(Errc::invalid_argument, "a corpus needs at least one sample for each data set");
@@ -203,7 +205,9 @@ Status synthesize(const SyntheticCorpus& options, const fs::path& folder, int th
   if (!target.has_filename()) target = target.parent_path();
 
   CRABCAST_TRY(make_folder(target.parent_path()));
-  auto lock = FileLock::acquire(with_ending(target, ".lock"), wait);
+  auto lock = FileLock::acquire(with_ending(target, ".lock"), wait, [&] {
+    if (progress) progress({});
+  });
   if (!lock) return fail(std::move(lock).error());
   const auto found = look_at(target, options);
   if (!found) return fail(found.error());
@@ -227,8 +231,8 @@ Status synthesize(const SyntheticCorpus& options, const fs::path& folder, int th
   return fail(std::move(failure));
 }
 
-Result<fs::path> ensure_synthetic(const SyntheticCorpus& options, const fs::path& parent,
-                                  int threads, const std::function<void(SynthProgress)>& progress,
+Result<fs::path> ensure_synthetic(const SynthOptions& options, const fs::path& parent, int threads,
+                                  const std::function<void(SynthProgress)>& progress,
                                   Duration wait) {
   fs::path folder = parent / synthetic_name(options);
   CRABCAST_TRY(synthesize(options, folder, threads, progress, wait));

@@ -23,9 +23,10 @@ int SynthRequest::turn(int count) const {
   return static_cast<int>((index + offset.next() % 1024) % static_cast<std::uint64_t>(count));
 }
 
-std::vector<SynthRequest> synthetic_requests(const SyntheticCorpus& options) {
+std::vector<SynthRequest> synthetic_requests(const SynthOptions& options) {
   std::vector<SynthRequest> requests;
-  for (DatasetRow row = 0; row < datasets().size(); ++row)
+  for (DatasetRow row = 0; row < datasets().size(); ++row) {
+    if (is_optional(datasets()[row].task) && !options.matching) continue;
     for (const Split split : {Split::train, Split::test}) {
       const std::uint64_t count =
           split == Split::train ? options.samples_per_dataset : synthetic_test_rows(options);
@@ -36,6 +37,7 @@ std::vector<SynthRequest> synthetic_requests(const SyntheticCorpus& options) {
                             .seed = options.seed,
                             .difficulty = options.difficulty});
     }
+  }
   return requests;
 }
 
@@ -68,6 +70,8 @@ Result<Scene> render_easy(const SynthRequest& request) {
       return table.id == "ref_avs" ? render_reference(request, rng) : render_place(request, rng);
     case Task::captioning:
       return render_caption(request, rng);
+    case Task::av_matching:
+      return render_matching(request, rng);
   }
   return fail(Errc::internal, "a data set without a task");
 }
@@ -78,6 +82,8 @@ Result<Scene> render_staged(const SynthRequest& request) {
       return render_action_cues(request);
     case Task::emotion_recognition:
       return render_emotion_cues(request);
+    case Task::av_matching:
+      return render_matching_play(request);
     default:
       return render_play(request);
   }

@@ -19,6 +19,7 @@
 #include "data/scene.h"
 #include "data/scene_sound.h"
 #include "data/senses.h"
+#include "data/synth.h"
 #include "data/synth_random.h"
 #include "protocol/error.h"
 #include "protocol/job_spec.h"
@@ -46,7 +47,7 @@ struct SynthRequest {
 };
 
 // Those of a corpus: set by set, train before test.
-std::vector<SynthRequest> synthetic_requests(const SyntheticCorpus& options);
+std::vector<SynthRequest> synthetic_requests(const SynthOptions& options);
 
 struct MediaFile {
   std::string path;  // relative to the data set's folder
@@ -77,10 +78,12 @@ Result<Scene> render_time(const SynthRequest& request, Rng& rng);
 Result<Scene> render_place(const SynthRequest& request, Rng& rng);      // arig, s4, ms3
 Result<Scene> render_reference(const SynthRequest& request, Rng& rng);  // ref_avs
 Result<Scene> render_caption(const SynthRequest& request, Rng& rng);
+Result<Scene> render_matching(const SynthRequest& request, Rng& rng);
 // Those of corpora that are not easy (stage.h, cues.h).
 Result<Scene> render_play(const SynthRequest& request);
 Result<Scene> render_action_cues(const SynthRequest& request);
 Result<Scene> render_emotion_cues(const SynthRequest& request);
+Result<Scene> render_matching_play(const SynthRequest& request);
 
 // A thing in a scene.
 struct Thing {

@@ -83,7 +83,7 @@ std::string percent(double share) {
 
 }  // namespace
 
-Result<std::vector<SynthFigures>> synthetic_figures(const SyntheticCorpus& options, int threads) {
+Result<std::vector<SynthFigures>> synthetic_figures(const SynthOptions& options, int threads) {
   const std::vector<SynthRequest> requests = synthetic_requests(options);
   const auto facts = collect(requests, threads);
   if (!facts) return fail(facts.error());
@@ -97,6 +97,7 @@ Result<std::vector<SynthFigures>> synthetic_figures(const SyntheticCorpus& optio
       all.push_back(&fact);
       if (!fact.type.empty()) by_type[fact.type].push_back(&fact);
     }
+    if (all.empty()) continue;
     const std::string id(datasets()[row].id);
     figures.push_back(summarize(id, all));
     for (const auto& [type, some] : by_type) figures.push_back(summarize(id + ": " + type, some));

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "data/synth.h"
 #include "protocol/error.h"
-#include "protocol/job_spec.h"
 
 namespace crabcast::data {
 
@@ -26,7 +26,7 @@ struct SynthFigures {
 // All train and test rows of the corpus that the options describe, without rendering it; easy
 // scenes are rendered, with `threads` threads, and thrown away. A data set with several kinds of
 // questions is followed by a row for each.
-Result<std::vector<SynthFigures>> synthetic_figures(const SyntheticCorpus& options, int threads);
+Result<std::vector<SynthFigures>> synthetic_figures(const SynthOptions& options, int threads);
 
 // A table in Markdown, and the same as JSON.
 std::string figures_text(const std::vector<SynthFigures>& figures);

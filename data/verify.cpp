@@ -123,11 +123,12 @@ class Verification {
     mask.dataset = sample->dataset;
     mask.image = sample->mask;
     std::vector<fs::path> files;
-    for (const auto* file : {&sample->video, &sample->image, &sample->audio, &sample->mask})
-      if (!file->empty()) {
-        files.push_back(*file);
-        bad.files.push_back(file->string());
-      }
+    auto all = media_files(*sample);
+    if (!sample->mask.empty()) all.push_back(&sample->mask);
+    for (const auto* file : all) {
+      files.push_back(*file);
+      bad.files.push_back(file->string());
+    }
     for (const Sample* one : {&*sample, static_cast<const Sample*>(&mask)}) {
       const auto media = pool_.read(*one, options_.shape, options_.deadline);
       if (media) continue;

@@ -271,7 +271,7 @@ class SpecReader {
     }
     if (value.kind != YamlNode::Kind::sequence) {
       const std::string hint =
-          value.kind == YamlNode::Kind::scalar ? did_you_mean(value.text, every_task()) : "";
+          value.kind == YamlNode::Kind::scalar ? did_you_mean(value.text, known_tasks()) : "";
       report(position_of(value), field.path, shown(value) + " is not a list of tasks" + hint,
              expectation(field));
       return;
@@ -283,13 +283,13 @@ class SpecReader {
       report(position_of(value), field.path, "the list is empty", expectation(field));
     if (problems_.size() != before) return;
     std::vector<std::string> in_order;
-    for (const std::string& task : every_task())
+    for (const std::string& task : known_tasks())
       if (chosen.contains(task)) in_order.push_back(task);
     field.set(spec_, in_order);
   }
 
   void read_task(const SpecField& field, const YamlNode& item, std::set<std::string>& chosen) {
-    const std::vector<std::string> known = every_task();
+    const std::vector<std::string> known = known_tasks();
     if (item.kind == YamlNode::Kind::broken) {
       bad_.insert(field.path);
     } else if (item.kind != YamlNode::Kind::scalar) {

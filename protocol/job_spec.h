@@ -48,9 +48,9 @@ constexpr bool has_heads(AdapterKind kind) {
   return kind == AdapterKind::ilora || kind == AdapterKind::crab_v1;
 }
 
-// The ids of all tasks (protocol/tasks.h), in their order: what `tasks: all` means.
+// The ids of all tasks but optional ones (protocol/tasks.h), in order: what `tasks: all` means.
 std::vector<std::string> every_task();
-// What data.mixture.weights may name: every task, then every data set.
+// What data.mixture.weights may name: every task, optional ones too, then every data set.
 std::vector<std::string> every_weight();
 
 struct AdapterSpec {

@@ -78,7 +78,7 @@ Json leaf_schema(const SpecField& field) {
     case FieldKind::tasks:
       schema["anyOf"] = {{{"const", "all"}},
                          {{"type", "array"},
-                          {"items", {{"type", "string"}, {"enum", every_task()}}},
+                          {"items", {{"type", "string"}, {"enum", known_tasks()}}},
                           {"minItems", 1},
                           {"uniqueItems", true}}};
       break;

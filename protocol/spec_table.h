@@ -74,6 +74,8 @@ struct SpecRule {
   std::function<std::optional<std::string>(const JobSpec&)> broken;
 };
 
+// What a list of tasks may name: those of every_task, and the optional ones.
+std::vector<std::string> known_tasks();
 // In the order in which a spec is printed; a section stands before its fields.
 const std::vector<SpecField>& spec_fields();
 const std::vector<SpecRule>& spec_rules();

@@ -18,6 +18,7 @@ class RocksJobStore final : public JobStore {
   Status for_each_commit(Step after,
                          const std::function<bool(const pb::CommitRecord&)>& visit) const override;
 
+  Status put_quarantine(std::span<const pb::BadSample> samples, Sync sync) override;
   Result<std::vector<pb::BadSample>> quarantine() const override;
 
   Result<std::uint64_t> append_event(pb::Event event, Sync sync) override;
@@ -120,6 +121,15 @@ Status RocksJobStore::append_commit(const pb::CommitRecord& commit, Sync sync) {
   CRABCAST_TRY(rocks_->write(batch, sync));
   last_step_ = commit.step();
   return {};
+}
+
+Status RocksJobStore::put_quarantine(std::span<const pb::BadSample> samples, Sync sync) {
+  rocksdb::WriteBatch batch;
+  for (const pb::BadSample& bad : samples) {
+    const auto status = batch.Put(quarantine_key(bad.sample()), bad.SerializeAsString());
+    if (!status.ok()) return fail(error_of(status, "write bad samples"));
+  }
+  return rocks_->write(batch, sync);
 }
 
 Result<std::vector<pb::BadSample>> RocksJobStore::quarantine() const {

@@ -71,6 +71,9 @@ class JobStore {
   virtual Status for_each_commit(
       Step after, const std::function<bool(const pb::CommitRecord&)>& visit) const = 0;
 
+  // Puts samples into the quarantine ahead of a commit; with an earlier step they replace what is
+  // known of them.
+  virtual Status put_quarantine(std::span<const pb::BadSample> samples, Sync sync) = 0;
   // Every sample that was ever quarantined, by data set and index. A rewound ledger takes none out:
   // steps that are done again must draw what they drew the first time.
   virtual Result<std::vector<pb::BadSample>> quarantine() const = 0;

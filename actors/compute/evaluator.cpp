@@ -183,7 +183,10 @@ int run_evaluator(caf::actor_system& system, MemberProcess& process) {
   if (::setpriority(PRIO_PROCESS, 0, kNiceness) != 0)
     spdlog::warn("the evaluator could not lower its priority");
   process.progress->begin("open the corpus and the base", 0);
-  auto parts = make_parts(process);
+  auto parts = [&] {
+    const Preparation preparation(system, process);
+    return make_parts(process);
+  }();
   if (!parts) {
     process.report_fatal(system, "open the corpus and the base", parts.error());
     return kMemberFailed;

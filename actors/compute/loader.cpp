@@ -62,8 +62,9 @@ void set_sample(pb::SampleRef& ref, std::uint32_t dataset, std::uint64_t index) 
 }
 
 // The planned sample, or the next one of its data set that is not in quarantine and can be read.
-// The walk is the same in every loader, because whether a file can be read depends on the file
-// alone, and what was found bad once is in quarantine.
+// The walk is the same in every loader as long as whether a file can be read depends on the file
+// alone. Where loaders differ, the coordinator has the step made again with what it put in
+// quarantine.
 Result<data::Processed> read_sample(const LoaderParts& parts, const data::Draw& draw,
                                     pb::BatchReply& reply) {
   const auto size = parts.train_sizes.at(draw.dataset);
@@ -289,7 +290,10 @@ Result<std::shared_ptr<LoaderParts>> make_parts(MemberProcess& process) {
 
 int run_loader(caf::actor_system& system, MemberProcess& process) {
   process.progress->begin("open the corpus", 0);
-  auto parts = make_parts(process);
+  auto parts = [&] {
+    const Preparation preparation(system, process);
+    return make_parts(process);
+  }();
   if (!parts) {
     process.report_fatal(system, "open the corpus", parts.error());
     return kMemberFailed;

@@ -84,6 +84,42 @@ void MemberProcess::report_fatal(caf::actor_system& system, const std::string& o
                });
 }
 
+namespace {
+
+using tick_atom = caf::atom_constant<caf::atom("tick")>;
+
+struct PreparingState {
+  static inline const char* name = "preparing";
+  std::unique_ptr<CoordinatorLink> link;
+};
+
+caf::behavior preparing(caf::stateful_actor<PreparingState>* self, MemberProcess* process) {
+  auto& state = self->state;
+  state.link = std::make_unique<CoordinatorLink>(self, process);
+  self->set_down_handler([&state](const caf::down_msg& down) { state.link->on_down(down); });
+  state.link->start();
+  self->send(self, tick_atom::value);
+  return {
+      [self, &state](tick_atom) {
+        state.link->report_progress(0);
+        self->delayed_send(self, CoordinatorLink::kProgressEvery, tick_atom::value);
+      },
+      [self, &state](const Connected& result) {
+        state.link->on_connected(result);
+        if (state.link->lost()) self->quit(caf::exit_reason::remote_link_unreachable);
+      },
+  };
+}
+
+}  // namespace
+
+Preparation::Preparation(caf::actor_system& system, MemberProcess& process)
+    : actor_(system.spawn(preparing, &process)) {}
+
+Preparation::~Preparation() {
+  caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown);
+}
+
 void CoordinatorLink::start(std::function<pb::RegisterMember()> registration) {
   registration_ = std::move(registration);
   attach(process_->coordinator);
@@ -94,6 +130,7 @@ void CoordinatorLink::attach(const cluster::PeerInfo& peer) {
   self_->monitor(coordinator_);
   gone_since_ = {};
   drain_reported_ = false;
+  if (!registration_) return;
   auto body = registration_();
   body.set_role(process_->role());
   body.set_kind(process_->launch.slot().kind());
@@ -117,6 +154,7 @@ void CoordinatorLink::report_progress(std::size_t mailbox) {
   body.set_doing(view.doing);
   body.set_step(view.step);
   body.set_progress(view.count);
+  body.set_pid(::getpid());
   body.set_mailbox(static_cast<std::uint32_t>(mailbox));
   send(body);
   if (!process_->told_to_go || !coordinator_ || std::exchange(drain_reported_, true)) return;

@@ -48,6 +48,19 @@ class MemberProcess {
   MemberProcess() = default;
 };
 
+// While a member gets ready: tells the coordinator every half second what it does, so that one that
+// gets on is given the time which that takes. Ends with the object, before the member registers.
+class Preparation {
+ public:
+  Preparation(caf::actor_system& system, MemberProcess& process);
+  ~Preparation();
+  Preparation(const Preparation&) = delete;
+  Preparation& operator=(const Preparation&) = delete;
+
+ private:
+  caf::actor actor_;
+};
+
 // The member's half of the link to the coordinator: registers, reports progress, and when the
 // coordinator is gone tries to reach it again for kCoordinatorGrace. Embedded in a member's actor.
 class CoordinatorLink {
@@ -59,7 +72,8 @@ class CoordinatorLink {
       : self_(self), process_(process) {}
 
   // Connects with the peer of MemberProcess::open; `registration` is sent now and after each loss.
-  void start(std::function<pb::RegisterMember()> registration);
+  // Without one only what `send` is given.
+  void start(std::function<pb::RegisterMember()> registration = {});
   void send(const google::protobuf::Message& body);
   void send_message(const OutboundPtr& message);
   void report_progress(std::size_t mailbox);

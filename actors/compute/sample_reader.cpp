@@ -65,7 +65,7 @@ Result<data::SampleCache::Answer> SampleReader::media_of(const data::Sample& sam
   const auto decode = [&] { return pool_->read(sample, front_end_.media, kSampleDeadline); };
   if (cache_ != nullptr) return cache_->get(sample, front_end_.media, decode);
   // Stamps first: a file that is written meanwhile has a later one. What is missing, decoding says.
-  auto files = data::media_files(sample).value_or(std::vector<data::FileContent>());
+  auto files = data::stat_media(sample).value_or(std::vector<data::FileContent>());
   auto media = decode();
   if (!media) return fail(media.error());
   return data::SampleCache::Answer{std::move(*media), false, std::move(files)};

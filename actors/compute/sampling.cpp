@@ -60,8 +60,11 @@ Status Sampling::learn(const pb::SamplingHistory& history) {
     if (!sampler) return fail(sampler.error());
     sampler_ = std::make_shared<const data::Sampler>(std::move(*sampler));
   }
-  for (const auto& bad : history.quarantined())
-    bad_since_.emplace(std::pair(bad.sample().dataset(), bad.sample().index()), bad.step());
+  for (const auto& bad : history.quarantined()) {
+    const std::pair sample(bad.sample().dataset(), bad.sample().index());
+    const auto known = bad_since_.emplace(sample, bad.step()).first;
+    known->second = std::min<std::uint64_t>(known->second, bad.step());
+  }
   told_ = true;
   return {};
 }

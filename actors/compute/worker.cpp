@@ -145,7 +145,10 @@ Result<std::shared_ptr<WorkerParts>> make_parts(caf::actor_system& system, Membe
 
 int run_worker(caf::actor_system& system, MemberProcess& process) {
   process.progress->begin("open the base", 0);
-  auto parts = make_parts(system, process);
+  auto parts = [&] {
+    const Preparation preparation(system, process);
+    return make_parts(system, process);
+  }();
   if (!parts) {
     process.report_fatal(system, "open the base", parts.error());
     return kMemberFailed;

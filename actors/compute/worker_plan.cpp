@@ -32,13 +32,15 @@ std::int64_t seconds_of_sound(const data::Dataset& dataset) {
 
 model::BatchShape sample_of(const data::Dataset& dataset, const model::MediaShape& media,
                             const PlanOptions& options) {
-  constexpr std::int64_t kAroundMedia = 4;  // begin and end of a medium
+  constexpr std::int64_t kAroundMedium = 2;  // its begin and end
   constexpr std::int64_t kSamplesOfASecond = 16'000;
   const std::int64_t frames = data::mel_frames(seconds_of_sound(dataset) * kSamplesOfASecond);
-  const std::int64_t vision = media.vision_tokens(dataset.frames);
-  return {vision + model::MediaShape::audio_tokens(frames) + kAroundMedia + options.text_tokens,
+  const std::int64_t vision = dataset.videos * media.vision_tokens(dataset.frames);
+  const std::int64_t sound = dataset.audios * model::MediaShape::audio_tokens(frames);
+  const std::int64_t around = kAroundMedium * (dataset.videos + dataset.audios);
+  return {vision + sound + around + options.text_tokens,
           std::min(options.answer_tokens, options.text_tokens), vision * media.merge * media.merge,
-          frames};
+          dataset.audios * frames};
 }
 
 }  // namespace

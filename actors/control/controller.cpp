@@ -242,7 +242,9 @@ ControllerState::Job* ControllerState::resumable(const std::string& spec_name,
   Job* newest = nullptr;
   for (auto& [id, job] : jobs) {
     if (job.record.name() != spec_name || job.record.spec_hash() != hash) continue;
-    if (ended(job.record.state()) || job.coordinator) continue;
+    // One that failed goes on when its cause was mended.
+    const bool over = ended(job.record.state()) && job.record.state() != pb::JOB_FAILED;
+    if (over || job.coordinator) continue;
     if (!newest || job.record.submit_seq() > newest->record.submit_seq()) newest = &job;
   }
   return newest;
@@ -251,6 +253,7 @@ ControllerState::Job* ControllerState::resumable(const std::string& spec_name,
 void ControllerState::enqueue(Job& job) {
   job.record.set_state(pb::JOB_PENDING);
   job.record.set_reason("");
+  job.record.clear_error_code();
   job.status.reset();
   const auto id = job.record.job();
   self->request(scheduler, kStoreTimeout, JobQueued{request_of(job)})

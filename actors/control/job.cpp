@@ -114,10 +114,15 @@ void JobState::deliver(const DeliveryPtr& message) {
       answer(*message, pb::Done{});
       machine->on_fault(envelope.member_fault().role(), envelope.member_fault(), now());
       break;
-    case pb::Envelope::kMemberProgress:
-      if (sender_role() == envelope.member_progress().role())
-        machine->on_progress(envelope.member_progress(), now());
+    case pb::Envelope::kMemberProgress: {
+      // Before it is registered, its node and its pid say whose it is.
+      const auto& progress = envelope.member_progress();
+      const auto sender = sender_role();
+      if (sender.empty() ? message->from.node == machine->node_of(progress.role())
+                         : sender == progress.role())
+        machine->on_progress(progress, now());
       break;
+    }
     case pb::Envelope::kMemberDraining:
       machine->on_draining(sender_role(), envelope.member_draining().reason(), now());
       break;

@@ -79,6 +79,10 @@ Result<JobHistory> read_history(const storage::JobStore& store, const MixtureSpe
   auto quarantined = store.quarantine();
   if (!quarantined) return fail(quarantined.error());
   history.quarantined = std::move(*quarantined);
+  CRABCAST_TRY(store.for_each_commit(Step{0}, [&](const pb::CommitRecord& first) {
+    if (first.has_corpus()) history.corpus = first.corpus();
+    return false;
+  }));
   CRABCAST_TRY(read_mixture(store, mixture, history));
   auto rollbacks = store.value(kRollbacksKey);
   if (!rollbacks) return fail(rollbacks.error());

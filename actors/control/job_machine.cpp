@@ -25,6 +25,7 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
       last_commit_(history.last_commit),
       last_skipped_(history.last_skipped),
       last_commit_generation_(history.last_generation),
+      corpus_(std::move(history.corpus)),
       checkpoints_(std::move(history.checkpoints)),
       evaluated_(std::move(history.evaluated)),
       restarts_used_(history.restarts) {
@@ -69,7 +70,7 @@ void JobMachine::start_process(const std::string& role, const std::string& reaso
   member.progress = 0;
   member.trained = false;
   member.doing.clear();
-  member.last_sign = TimePoint{};
+  member.last_sign = member.last_progress = TimePoint{};
   set_state(member, pb::ACTOR_STARTING, reason, now);
   member.since = now;
   actions_.push_back(StartProcess{member.slot, member.restarts});
@@ -166,43 +167,6 @@ bool JobMachine::on_registered(const pb::RegisterMember& registration, TimePoint
   return true;
 }
 
-// All members must see the same corpus. Only loaders know how many steps the epochs make.
-bool JobMachine::accept_corpus(const std::string& role, TimePoint now) {
-  const Member& member = members_.at(role);
-  if (!member.registration.has_corpus()) return true;
-  const auto& corpus = member.registration.corpus();
-  if (corpus_ && corpus_->fingerprint() != corpus.fingerprint()) {
-    leave(pb::JOB_FAILED,
-          {Errc::data_error, role + " on node " + member.slot.node() +
-                                 " sees another corpus than the others: make the folders equal"},
-          now);
-    return false;
-  }
-  const auto steps = std::max(corpus.steps(), corpus_ ? corpus_->steps() : 0);
-  corpus_ = corpus;
-  corpus_->set_steps(steps);
-  check_quarantine(now);
-  return phase_ != Phase::leaving;
-}
-
-// The base is not in the checksums that members compare: all of them add the same sums, whatever
-// made them.
-bool JobMachine::accept_base(const std::string& role, TimePoint now) {
-  const Member& member = members_.at(role);
-  const auto& hash = member.registration.base_hash();
-  if (hash.empty()) return true;
-  if (base_hash_.value_or(hash) != hash) {
-    leave(pb::JOB_FAILED,
-          {Errc::invalid_argument, role + " on node " + member.slot.node() +
-                                       " sees another base than the others: make model.base the "
-                                       "same on all nodes"},
-          now);
-    return false;
-  }
-  base_hash_ = hash;
-  return true;
-}
-
 // rejoins: it is in the generation, and its connection broke and came back before anybody noticed.
 void JobMachine::worker_registered(const std::string& role, bool rejoins, TimePoint now) {
   Member& member = members_.at(role);
@@ -253,8 +217,10 @@ void JobMachine::tell_missed_verdict(const std::string& role) {
 
 void JobMachine::on_progress(const pb::MemberProgress& progress, TimePoint now) {
   auto found = members_.find(progress.role());
-  if (found == members_.end() || !found->second.registered) return;
+  if (found == members_.end()) return;
   Member& member = found->second;
+  const bool prepares = member.process_up && member.state == pb::ACTOR_STARTING;
+  if ((!member.registered && !prepares) || is_another(member, progress.pid())) return;
   member.last_sign = now;
   member.mailbox = progress.mailbox();
   member.doing = progress.doing();
@@ -361,11 +327,15 @@ void JobMachine::on_tick(TimePoint now) {
 void JobMachine::check_registration(TimePoint now) {
   for (auto& [role, member] : members_) {
     if (!member.process_up || member.registered || member.state != pb::ACTOR_STARTING) continue;
-    if (now - member.since <= timeouts_.registration) continue;
+    const auto heard = std::max(member.since, member.last_progress);
+    const bool still = now - heard > timeouts_.registration;
+    if (!still && now - member.since <= timeouts_.preparation) continue;
+    const auto limit = still ? timeouts_.registration : timeouts_.preparation;
     lose_member(role,
-                "did not register within " +
-                    std::to_string(static_cast<int>(seconds(timeouts_.registration))) + " s",
-                false, now, member.since);
+                (still && heard != member.since ? "did not register and stood still for "
+                                                : "did not register within ") +
+                    std::to_string(static_cast<int>(seconds(limit))) + " s",
+                false, now, heard);
     return;
   }
 }

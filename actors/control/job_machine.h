@@ -26,9 +26,11 @@ namespace crabcast::actors {
 // Named timeouts of a job, so that a test can shorten one and a message can name it.
 struct JobTimeouts {
   Duration gather = std::chrono::seconds(60);  // first workers present -> start without the rest
-  Duration registration = std::chrono::seconds(120);  // a started process must have registered
-  Duration form = std::chrono::seconds(30);           // a generation must be ready
-  Duration checkpoint = std::chrono::minutes(10);     // from its Commit to a sealed manifest
+  // A started process must have registered, or have told of progress so long ago at most.
+  Duration registration = std::chrono::seconds(120);
+  Duration preparation = std::chrono::hours(24);   // then it must have registered all the same
+  Duration form = std::chrono::seconds(30);        // a generation must be ready
+  Duration checkpoint = std::chrono::minutes(10);  // from its Commit to a sealed manifest
   Duration evaluation = std::chrono::minutes(30);
   Duration leave = std::chrono::seconds(10);       // members end after LeaveJob or StopProcess
   Duration stuck_least = std::chrono::seconds(5);  // nobody is taken for stuck before
@@ -49,6 +51,9 @@ struct PublishGeneration {  // its number is stored first -> on_generation_faile
 };
 struct WriteCommit {  // -> on_commit_durable
   pb::CommitRecord record;
+};
+struct WriteQuarantine {  // before the commit of their step -> on_quarantine_durable
+  std::vector<pb::BadSample> samples;
 };
 struct RewindLedger {
   std::uint64_t step = 0;
@@ -80,9 +85,9 @@ struct Finish {  // the job is over; nothing follows
   pb::JobState state = pb::JOB_UNSPECIFIED;
   Error error;  // code ok unless the state is JOB_FAILED
 };
-using JobAction = std::variant<SendTo, PublishGeneration, WriteCommit, RewindLedger,
-                               VoidCheckpoints, RecordRollbacks, RecordEvent, StartProcess,
-                               StopProcess, FindCheckpoint, ApplyRetention, Finish>;
+using JobAction = std::variant<SendTo, PublishGeneration, WriteCommit, WriteQuarantine,
+                               RewindLedger, VoidCheckpoints, RecordRollbacks, RecordEvent,
+                               StartProcess, StopProcess, FindCheckpoint, ApplyRetention, Finish>;
 
 // Where a job stands when its coordinator starts: zeros for a new one.
 struct JobHistory {
@@ -94,11 +99,14 @@ struct JobHistory {
   std::set<std::uint64_t> evaluated;
   std::uint32_t restarts = 0;  // of its processes, since it was started or resumed
   std::vector<pb::BadSample> quarantined;
+  std::optional<pb::CorpusInfo> corpus;    // that its steps were trained on; nullopt: none were
   std::vector<pb::MixtureChange> mixture;  // of policy adaptive
   TaskLosses window;                       // since the last of these was decided
   pb::Rollbacks rollbacks;
   std::vector<double> losses;  // of the last steps that count for LossWatch
 };
+
+std::string sample_name(const pb::SampleRef& sample);  // "avqa:12"
 
 class JobMachine {
  public:
@@ -120,6 +128,7 @@ class JobMachine {
   // The agent was to stop the role's process, and runs none.
   void on_nothing_to_stop(const std::string& role, TimePoint now);
   void on_fault(const std::string& role, const pb::MemberFault& fault, TimePoint now);
+  // Of one that is registered, or is getting ready to.
   void on_progress(const pb::MemberProgress& progress, TimePoint now);
   void on_generation_failed(std::uint64_t generation, const Error& error, TimePoint now);
   void on_generation_ready(const std::string& role, const pb::GenerationReady& ready,
@@ -127,6 +136,8 @@ class JobMachine {
   void on_step_ready(const std::string& role, const pb::StepReady& ready, TimePoint now);
   void on_commit_durable(std::uint64_t step, TimePoint now);
   void on_commit_failed(std::uint64_t step, const Error& error, TimePoint now);
+  void on_quarantine_durable(TimePoint now);
+  void on_quarantine_failed(const Error& error, TimePoint now);
   // window: losses up to the checkpoint since the last change of the mixture before it. losses: as
   // in JobHistory, up to the checkpoint.
   void on_checkpoint_found(std::optional<std::uint64_t> checkpoint, TimePoint now,
@@ -237,12 +248,13 @@ class JobMachine {
   static bool is_another(const Member& member, int pid);
   void worker_registered(const std::string& role, bool rejoins, TimePoint now);
   void tell_missed_verdict(const std::string& role);
-  bool accept_corpus(const std::string& role, TimePoint now);
-  bool accept_base(const std::string& role, TimePoint now);
   static void move(Member& member, const pb::RoleSlot& slot);
   void start_process(const std::string& role, const std::string& reason, TimePoint now);
   void check_registration(TimePoint now);
   void send_loader_directory();
+  // what members must see alike (job_machine_agreement.cpp)
+  bool accept_corpus(const std::string& role, TimePoint now);
+  bool accept_base(const std::string& role, TimePoint now);
   // losses and restarts (job_machine_losses.cpp)
   // fine_until: when it was seen to be well for the last time; its last message, unless said
   // otherwise.
@@ -284,7 +296,6 @@ class JobMachine {
   void watch_pace(const std::vector<std::string>& roles, TimePoint now);
   // numbers that go wrong (job_machine_numbers.cpp)
   Vote vote_of(const std::string& role) const;
-  std::string samples_text(const pb::CommitRecord& record) const;
   bool agree(const std::vector<std::string>& roles, TimePoint now);
   void outvote(const std::vector<std::string>& roles, const Vote& vote, TimePoint now);
   void dispute(const std::vector<std::string>& roles, TimePoint now);
@@ -309,6 +320,10 @@ class JobMachine {
   void account(const pb::CommitRecord& record, TimePoint now);
   // samples (job_machine_samples.cpp)
   void quarantine_into(pb::CommitRecord& record, const pb::LaneReport& lane) const;
+  bool is_bad(const pb::SampleRef& sample, std::uint64_t step) const;
+  bool follows_quarantine(const pb::CommitRecord& record, TimePoint now);
+  void learn_bad(const pb::BadSample& bad, pb::SamplingHistory& news);
+  void tell_loaders(const pb::SamplingHistory& news);
   void learn_from(const pb::CommitRecord& record, TimePoint now);
   void send_sampling_history(const std::string& role);
   void check_quarantine(TimePoint now);
@@ -375,6 +390,7 @@ class JobMachine {
   std::optional<pb::CorpusInfo> corpus_;
   std::optional<std::string> base_hash_;
   std::map<SampleId, pb::BadSample> quarantine_;
+  std::vector<pb::BadSample> quarantining_;  // are being written
   std::optional<AdaptiveMixture> mixture_;
   std::set<std::uint64_t> checkpoints_, evaluated_;
   std::map<std::uint64_t, Save> saving_;  // by checkpoint

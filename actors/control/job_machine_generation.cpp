@@ -56,8 +56,9 @@ std::size_t JobMachine::left(pb::RoleKind kind) const {
 // ---- a generation opens -----------------------------------------------------------------------
 
 void JobMachine::open_generation_when_possible(TimePoint now) {
-  // A commit that is being written decides first which step the generation begins with.
-  if (phase_ != Phase::gathering || committing_) return;
+  // A commit that is being written decides first which step the generation begins with, and a
+  // quarantine what it draws.
+  if (phase_ != Phase::gathering || committing_ || !quarantining_.empty()) return;
   if (trained_to_the_end()) return enter_finishing(now);
   const bool enough = eligible_workers().size() >= spec_.resources.workers_min && total_steps();
   const bool lives = state_lives();

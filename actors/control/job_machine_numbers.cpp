@@ -23,6 +23,16 @@ std::string join(const std::vector<std::string>& names) {
   return all;
 }
 
+// "ave:17, avqa_thu:3", in the order of their slots.
+std::string samples_text(const pb::CommitRecord& record) {
+  std::string text;
+  for (int i = 0; i < std::min(record.samples_size(), kSamplesNamed); ++i)
+    text += (i == 0 ? "" : ", ") + sample_name(record.samples(i));
+  if (record.samples_size() > kSamplesNamed)
+    text += " and " + std::to_string(record.samples_size() - kSamplesNamed) + " more";
+  return text;
+}
+
 }  // namespace
 
 // ---- members that disagree --------------------------------------------------------------------
@@ -149,22 +159,6 @@ bool JobMachine::accept_numbers(pb::CommitRecord& record, bool finite, TimePoint
       return false;
   }
   return false;
-}
-
-// "ave/17, avqa_thu/3", in the order of their slots.
-std::string JobMachine::samples_text(const pb::CommitRecord& record) const {
-  std::string text;
-  for (int i = 0; i < std::min(record.samples_size(), kSamplesNamed); ++i) {
-    const auto& sample = record.samples(i);
-    std::string name = std::to_string(sample.dataset());
-    if (corpus_)
-      for (const auto& dataset : corpus_->datasets())
-        if (dataset.dataset() == sample.dataset()) name = dataset.name();
-    text += (i == 0 ? "" : ", ") + name + "/" + std::to_string(sample.index());
-  }
-  if (record.samples_size() > kSamplesNamed)
-    text += " and " + std::to_string(record.samples_size() - kSamplesNamed) + " more";
-  return text;
 }
 
 // The updates of the step and of those before it are undone: training goes back to a state before

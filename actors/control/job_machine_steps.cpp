@@ -34,6 +34,7 @@ void JobMachine::commit_when_all_ready(TimePoint now) {
     return;
   if (!agree(roles, now)) return;
   auto record = make_record(roles, now);
+  if (!follows_quarantine(record, now)) return;
   if (!accept_numbers(record, members_.at(roles.front()).step_ready->finite(), now)) return;
   watch_pace(roles, now);
   committing_roles_ = {roles.begin(), roles.end()};
@@ -64,6 +65,7 @@ pb::CommitRecord JobMachine::make_record(const std::vector<std::string>& roles,
     for (const auto& loss : lane->losses()) add_to(losses[loss.task()], loss);
   }
   for (const auto& [task, loss] : losses) *record.add_losses() = loss;
+  if (record.step() == 1 && corpus_) *record.mutable_corpus() = *corpus_;
   const auto& first = *members_.at(roles.front()).step_ready;
   record.set_gradient_norm(first.gradient_norm());
   record.set_gradient_checksum(first.gradient_checksum());

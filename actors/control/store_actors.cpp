@@ -33,6 +33,9 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
       [self](const AppendCommit& append) {
         return to_result(self->state.store->append_commit(*append.record, Sync::yes));
       },
+      [self](const StoreQuarantine& quarantine) {
+        return to_result(self->state.store->put_quarantine(quarantine.samples, Sync::yes));
+      },
       [self](const RewindTo& rewind) {
         return to_result(self->state.store->rewind_ledger(Step{rewind.step}));
       },

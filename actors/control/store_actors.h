@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "actors/control/mixture.h"
 #include "actors/messages.h"
@@ -26,6 +27,9 @@ namespace crabcast::actors {
 // To the ledger. Answered with nothing or an error, unless said otherwise.
 struct AppendCommit {
   std::shared_ptr<const pb::CommitRecord> record;
+};
+struct StoreQuarantine {
+  std::vector<pb::BadSample> samples;
 };
 struct RewindTo {
   std::uint64_t step = 0;
@@ -78,6 +82,7 @@ caf::actor spawn_checkpoints(caf::actor_system& system, std::shared_ptr<storage:
 }  // namespace crabcast::actors
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendCommit)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreQuarantine)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::RewindTo)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::DropCheckpoints)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendEvent)

@@ -22,7 +22,7 @@ const int kThreads = static_cast<int>(std::max(1U, std::thread::hardware_concurr
 
 struct SynthOptions {
   std::string out;
-  SyntheticCorpus corpus;
+  data::SynthOptions corpus;
   int threads = kThreads;
   bool quiet = false, stats = false, json = false;
 };
@@ -39,6 +39,10 @@ Exit synth(const SynthOptions& options) {
   const bool live = ::isatty(STDERR_FILENO) == 1 && !options.quiet;
   const auto progress = [&](const data::SynthProgress& done) {
     if (!live) return;
+    if (done.total == 0) {
+      std::fprintf(stderr, "\ranother process renders it; waiting");
+      return;
+    }
     std::fprintf(stderr, "\rrendered %llu of %llu samples",
                  static_cast<unsigned long long>(done.done),
                  static_cast<unsigned long long>(done.total));
@@ -100,6 +104,12 @@ void add_data_verbs(CLI::App& app, int& code) {
           "easy, normal or hard (docs/corpus.md)")
       ->check(CLI::IsMember(kDifficulties))
       ->option_text("NAME [easy]");
+  synth_verb
+      ->add_option_function<std::string>(
+          "--with", [synth_options](const std::string&) { synth_options->corpus.matching = true; },
+          "An optional task whose data sets are rendered, too: av_matching")
+      ->check(CLI::IsMember({std::string(task_name(Task::av_matching))}))
+      ->option_text("TASK");
   synth_verb->add_option("--threads", synth_options->threads, "Rendering threads")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();

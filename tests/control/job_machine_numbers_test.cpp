@@ -99,7 +99,7 @@ TEST(Rollback, UndoesTheUpdatesOfTheStepsBefore) {
   EXPECT_EQ(cast.store.at(12), cast.expected_state(12));
   EXPECT_EQ(cast.count("incident"), 0U);
   // S-2: the samples of the batch are told.
-  EXPECT_THAT(cast.all("non_finite")[0].message(), HasSubstr("0/10, 1/10, 2/10, 3/10"));
+  EXPECT_THAT(cast.all("non_finite")[0].message(), HasSubstr("ks:10, ucf:10, meld:10, mer24:10"));
 }
 
 TEST(Rollback, OfTheBadStepAloneNeedsNoCheckpoint) {

@@ -115,6 +115,7 @@ void Cast::tick() {
 JobHistory Cast::history() const {
   JobHistory history;
   if (!ledger.empty()) {
+    if (ledger.front().has_corpus()) history.corpus = ledger.front().corpus();
     history.last_commit = ledger.back().step();
     history.last_skipped = ledger.back().skipped();
     history.last_generation = ledger.back().generation();
@@ -245,6 +246,10 @@ void Cast::check_record(const pb::CommitRecord& record) {
     EXPECT_EQ(record.samples(lane).dataset(), static_cast<std::uint32_t>(lane));
     EXPECT_EQ(record.samples(lane).index(), record.step());
   }
+}
+
+void Cast::act(const WriteQuarantine&) {
+  ADD_FAILURE() << "no sample of this cast is bad";
 }
 
 void Cast::act(const RewindLedger& action) {

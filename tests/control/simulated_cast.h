@@ -155,6 +155,7 @@ class Cast {
   void act(const SendTo& action);
   void act(const PublishGeneration& action);
   void act(const WriteCommit& action);
+  void act(const WriteQuarantine& action);
   void act(const RewindLedger& action);
   void act(const VoidCheckpoints& action);
   void act(const RecordRollbacks& action);

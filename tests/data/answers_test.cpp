@@ -36,6 +36,15 @@ TEST(Answers, TheFinalAnswerIsBetweenItsTags) {
   EXPECT_EQ(final_answer("<answer></answer>"), "");
 }
 
+TEST(Answers, AMatchIsTheNameOfOneOfTwo) {
+  const auto a2v = sample_of("a2v", "video2");
+  EXPECT_EQ(score(a2v, make_target("I hear a drum", "video2")), 1);
+  EXPECT_EQ(score(a2v, "Video 2."), 1);
+  EXPECT_EQ(score(a2v, "video1"), 0);
+  EXPECT_EQ(score(sample_of("v2a", "audio1"), "audio1"), 1);
+  EXPECT_EQ(metric_name(Task::av_matching), "accuracy");
+}
+
 TEST(Answers, TheFirstBoxIsTaken) {
   const auto box = first_box("bell [5] [1,2] [10,20, 30 ,40.5] [1,2,3,4]");
   ASSERT_TRUE(box.has_value());

@@ -20,7 +20,10 @@ const std::vector<std::string> kAll = {"all"};
 json value_of(std::string_view dataset, const std::string& field, int number) {
   const std::string n = std::to_string(number);
   const bool picture = find_dataset(dataset)->visual == VisualInput::image;
-  if (field == "video_path") return "v" + n + ".mp4";
+  if (field == "video1_path" || field == "video2_path" || field == "video_path")
+    return "v" + n + field.substr(5, field.size() - 10) + ".mp4";
+  if (field == "audio1_path" || field == "audio2_path")
+    return "a" + n + field.substr(5, 1) + ".mp3";
   if (field == "audio_path") return picture ? "AVS/clip" + n + "/audio.wav" : "a" + n + ".mp3";
   if (field == "image_path" || field == "visual_path") return "AVS/clip" + n + "/frames/3.jpg";
   if (field == "frame_idx" || field == "idx") return 3;
@@ -102,9 +105,11 @@ TEST(Corpus, ReadsAllSeventeenDataSets) {
                                                               {"ms3", "a_obj 1"},
                                                               {"ref_avs", "object 1"},
                                                               {"avcap", "final 9"}};
-  for (const auto& [dataset, train, test] : corpus->summary()) {
+  for (const auto& [dataset, train, test, train_hash, test_hash] : corpus->summary()) {
     const auto& table = datasets()[dataset];
     SCOPED_TRACE(table.id);
+    EXPECT_NE(train_hash, 0U);
+    EXPECT_EQ(test_hash != 0, table.has_test);
     EXPECT_EQ(train, table.has_test ? 12U : 8U);
     EXPECT_EQ(test, table.has_test ? 3U : 4U);
 
@@ -135,6 +140,33 @@ TEST(Corpus, ReadsAllSeventeenDataSets) {
     EXPECT_EQ(tested.mask.empty(), table.task != Task::segmentation);
     EXPECT_TRUE(first.mask.empty());
   }
+}
+
+// Only for who asks for it, whatever lies in the folder.
+TEST(Corpus, MatchingRowsHaveTwoVideosOrTwoSounds) {
+  const TemporaryFolder folder;
+  for (const auto* id : {"a2v", "v2a", "ks"}) write_dataset(folder, id, 4, 3);
+  const auto corpus = open(folder, {"av_matching"});
+  ASSERT_EQ(corpus->summary().size(), 2U);
+  const auto a2v = sample_of(*corpus, "a2v", Split::train, 2);
+  EXPECT_EQ(a2v.task, Task::av_matching);
+  EXPECT_EQ(a2v.video, folder / "a2v/video/v21.mp4");
+  EXPECT_EQ(a2v.second_video, folder / "a2v/video/v22.mp4");
+  EXPECT_EQ(a2v.audio, folder / "a2v/audio/a2.mp3");
+  EXPECT_TRUE(a2v.second_audio.empty());
+  EXPECT_EQ(media_files(a2v).size(), 3U);
+  EXPECT_EQ(a2v.reference, "correct_video 2");
+  EXPECT_EQ(a2v.target, "<think>because</think><answer>final 2</answer>");
+  const auto v2a = sample_of(*corpus, "v2a", Split::test, 1);
+  EXPECT_EQ(v2a.video, folder / "v2a/video/v1.mp4");
+  EXPECT_EQ(v2a.audio, folder / "v2a/audio/a11.mp3");
+  EXPECT_EQ(v2a.second_audio, folder / "v2a/audio/a12.mp3");
+  EXPECT_TRUE(v2a.second_video.empty());
+  EXPECT_EQ(v2a.reference, "correct_audio 1");
+  EXPECT_NE(a2v.question.find("video1"), std::string::npos);
+  EXPECT_NE(v2a.question.find("audio1"), std::string::npos);
+  for (const auto& summary : open(folder, {"action_recognition"})->summary())
+    EXPECT_EQ(datasets()[summary.dataset].id, "ks");
 }
 
 TEST(Corpus, QuestionsHoldWhatTheRowAsks) {

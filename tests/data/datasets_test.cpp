@@ -53,6 +53,12 @@ const std::vector<Published> kPublished = {
     {"ref_avs", "image_path audio_path vid fid uid idx description output",
      "visual_path audio_path object split vid uid fid frame_idx"},
     {"avcap", "video_path audio_path video_id label_content", ""},
+    {"a2v",
+     "video1_path video2_path audio_path correct_video audio_event video1_event video2_event label",
+     "video1_path video2_path audio_path correct_video"},
+    {"v2a",
+     "video_path audio1_path audio2_path correct_audio audio1_event audio2_event video_event label",
+     "video_path audio1_path audio2_path correct_audio"},
 };
 
 // Rows are stored by number in ledgers: their order may never change.
@@ -85,7 +91,8 @@ TEST(Datasets, EachTaskHasItsSets) {
                                         {Task::temporal_localization, 3},
                                         {Task::spatial_localization, 1},
                                         {Task::segmentation, 3},
-                                        {Task::captioning, 1}};
+                                        {Task::captioning, 1},
+                                        {Task::av_matching, 2}};
   EXPECT_EQ(counts, expected);
 }
 
@@ -109,6 +116,14 @@ TEST(Datasets, WindowsAreThePublishedOnes) {
       EXPECT_EQ(set.audio, AudioWindow::parts_of_second);
       EXPECT_EQ(set.audio_parts, image ? 5 : 10);
     }
+  }
+}
+
+TEST(Datasets, OnlyTheMatchingTaskHasTwoOfAMedium) {
+  for (const Dataset& set : datasets()) {
+    EXPECT_EQ(set.videos, set.id == "a2v" ? 2 : 1) << set.id;
+    EXPECT_EQ(set.audios, set.id == "v2a" ? 2 : 1) << set.id;
+    EXPECT_EQ(is_optional(set.task), set.videos + set.audios > 2) << set.id;
   }
 }
 

@@ -63,6 +63,19 @@ TEST(Prompt, TheAnswerStartsWithTheNewlineAndEndsItsTurn) {
   EXPECT_EQ(spelled(*tokenizer, answer_start(*tokenizer)), "\n");
 }
 
+TEST(Prompt, ASecondVideoOrSoundIsABlockOfItsOwn) {
+  const auto tokenizer = model::make_byte_tokenizer();
+  const auto& special = tokenizer->special();
+  const auto ids = prompt_tokens(*tokenizer, "Which?",
+                                 {.video = 3, .audio = 2, .second_video = 3, .second_audio = 1});
+  std::vector<std::int64_t> blocks;  // placeholders between the marks
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] == special.vision_begin || ids[i] == special.audio_begin) blocks.push_back(0);
+    if (ids[i] == special.video || ids[i] == special.audio) ++blocks.back();
+  }
+  EXPECT_EQ(blocks, (std::vector<std::int64_t>{3, 3, 2, 1}));
+}
+
 // A text from a corpus cannot end the turn early.
 TEST(Prompt, TextThatLooksLikeATokenIsOnlyText) {
   const auto tokenizer = model::make_byte_tokenizer();

@@ -12,6 +12,8 @@
 namespace crabcast::data {
 namespace {
 
+constexpr std::size_t kTasks = 7;  // of the seventeen data sets below
+
 // The seventeen data sets with sizes like those of AV-UIE v2, in the order of the table.
 std::vector<SourceSize> seventeen() {
   const std::vector<std::pair<Task, std::vector<std::uint64_t>>> sizes = {
@@ -96,7 +98,7 @@ TEST(Sampler, TasksDifferByAtMostOneInEveryGlobalBatchAndNotAtAllInABlock) {
     const auto sampler = make({{MixturePolicy::task_balanced}, sources, 5, global_batch, {}, {}});
     std::map<Task, int> all;
     for (std::uint64_t step = 1; step <= 700; ++step) {
-      std::array<int, kTaskCount> count{};
+      std::array<int, kTasks> count{};
       for (const auto& draw : sampler.batch(step))
         ++count[static_cast<std::size_t>(task_of(sources, draw.dataset))];
       const auto [low, high] = std::minmax_element(count.begin(), count.end());
@@ -104,10 +106,9 @@ TEST(Sampler, TasksDifferByAtMostOneInEveryGlobalBatchAndNotAtAllInABlock) {
     }
     for (std::uint64_t block = 0; block < 500; ++block) {
       std::set<Task> tasks;
-      for (std::uint64_t place = 0; place < kTaskCount; ++place)
-        tasks.insert(
-            task_of(sources, at(sampler, global_batch, block * kTaskCount + place).dataset));
-      EXPECT_EQ(tasks.size(), kTaskCount) << "block " << block;
+      for (std::uint64_t place = 0; place < kTasks; ++place)
+        tasks.insert(task_of(sources, at(sampler, global_batch, block * kTasks + place).dataset));
+      EXPECT_EQ(tasks.size(), kTasks) << "block " << block;
     }
   }
 }
@@ -122,7 +123,7 @@ TEST(Sampler, TheTaskWithTwoSamplesInABatchOfEightChanges) {
     for (const auto& [task, n] : count)
       if (n == 2) doubled.insert(task);
   }
-  EXPECT_EQ(doubled.size(), kTaskCount);
+  EXPECT_EQ(doubled.size(), kTasks);
 }
 
 // A lane that always met the same task would always wait for the heaviest media.
@@ -171,8 +172,7 @@ TEST(Sampler, DataSetsOfATaskShareInProportionToTheirSizes) {
   const auto sampler = make({{MixturePolicy::task_balanced}, sources, 9, 7, {}, {}});
   std::map<std::uint32_t, std::uint64_t> count;
   const std::uint64_t cycle = 20111 + 6600;
-  for (std::uint64_t slot = 0; slot < cycle * kTaskCount; ++slot)
-    ++count[at(sampler, 7, slot).dataset];
+  for (std::uint64_t slot = 0; slot < cycle * kTasks; ++slot) ++count[at(sampler, 7, slot).dataset];
   EXPECT_EQ(count[0], 20111U);
   EXPECT_EQ(count[1], 6600U);
 }

@@ -18,7 +18,8 @@ namespace {
 constexpr std::uint64_t kScenes = 60;  // of each data set and difficulty
 
 bool is_of_things(const Dataset& set) {
-  return set.task != Task::action_recognition && set.task != Task::emotion_recognition;
+  return set.task != Task::action_recognition && set.task != Task::emotion_recognition &&
+         set.task != Task::av_matching;
 }
 
 template <class Visit>

@@ -40,8 +40,9 @@ TEST(SynthDifficulty, EasyIsWhatItAlwaysWas) {
 }
 
 TEST(SynthDifficulty, NamesAndFoldersTellDifficultiesApart) {
-  EXPECT_EQ(synthetic_name({.seed = 7, .samples_per_dataset = 64}), "synth-v1-7-64");
-  EXPECT_EQ(synthetic_name({.seed = 7, .samples_per_dataset = 64, .difficulty = Difficulty::hard}),
+  EXPECT_EQ(synthetic_name(SyntheticCorpus{.seed = 7, .samples_per_dataset = 64}), "synth-v1-7-64");
+  EXPECT_EQ(synthetic_name(SyntheticCorpus{
+                .seed = 7, .samples_per_dataset = 64, .difficulty = Difficulty::hard}),
             "synth-v1-hard-7-64");
   SyntheticCorpus harder = kTestCorpus;
   harder.difficulty = Difficulty::normal;
@@ -62,7 +63,7 @@ const fs::path& hard_corpus() {
 }
 
 TEST(SynthDifficulty, HardRowsHoldThePublishedFieldsAndTheReaderTakesThem) {
-  for (const Dataset& set : datasets()) {
+  for (const Dataset& set : usual_datasets()) {
     const auto rows =
         nlohmann::ordered_json::parse(contents(hard_corpus() / set.id / "train.json"));
     std::string names;
@@ -142,17 +143,17 @@ TEST(SynthDifficulty, EachSampleSaysWhichSensesItNeeds) {
     EXPECT_NE(find_dataset(said.at("dataset").get<std::string>()), nullptr);
     both += said.at("needs") == "both" ? 1 : 0;
   }
-  EXPECT_EQ(count, datasets().size() * (3 + 4));
+  EXPECT_EQ(count, kUsualDatasets * (3 + 4));
   EXPECT_GT(both, count * 3 / 4);
 }
 
 // What docs/corpus.md promises of the answers, with room for chance.
 TEST(SynthDifficulty, FiguresKeepWhatThePageSays) {
   for (const Difficulty difficulty : {Difficulty::normal, Difficulty::hard}) {
-    const auto figures =
-        synthetic_figures({.seed = 1, .samples_per_dataset = 160, .difficulty = difficulty}, 2);
+    const auto figures = synthetic_figures(
+        SyntheticCorpus{.seed = 1, .samples_per_dataset = 160, .difficulty = difficulty}, 2);
     ASSERT_TRUE(figures.has_value()) << figures.error().message;
-    EXPECT_GT(figures->size(), datasets().size() + 9 + 8 + 3);
+    EXPECT_GT(figures->size(), kUsualDatasets + 9 + 8 + 3);
     for (const SynthFigures& f : *figures) {
       SCOPED_TRACE(f.name + ", " + std::string(to_string(difficulty)));
       EXPECT_NEAR(f.both + f.picture + f.sound + f.either, 1, 1e-9);
@@ -168,7 +169,7 @@ TEST(SynthDifficulty, FiguresKeepWhatThePageSays) {
 }
 
 TEST(SynthDifficulty, FiguresOfAnEasyCorpusSayNothingOfSenses) {
-  const auto figures = synthetic_figures({.seed = 1, .samples_per_dataset = 1}, 2);
+  const auto figures = synthetic_figures(SyntheticCorpus{.seed = 1, .samples_per_dataset = 1}, 2);
   ASSERT_TRUE(figures.has_value());
   EXPECT_EQ(figures->front().name, "ks");
   EXPECT_EQ(figures->front().samples, 5U);

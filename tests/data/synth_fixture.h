@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <string>
 
 #include "data/datasets.h"
@@ -22,6 +23,12 @@ inline std::string contents(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
+
+// Those that a corpus has unless more is asked for.
+inline auto usual_datasets() {
+  return datasets() | std::views::filter([](const Dataset& set) { return !is_optional(set.task); });
+}
+inline constexpr std::size_t kUsualDatasets = 17;
 
 // Every file below a folder, by its path in it.
 inline std::map<std::string, std::string> all_files(const std::filesystem::path& folder) {

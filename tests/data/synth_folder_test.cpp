@@ -141,7 +141,9 @@ TEST(SynthFolder, AFolderThatCannotBeMadeIsNamed) {
   EXPECT_NE(below.error().message.find((scratch.path() / "file").string()), std::string::npos);
   EXPECT_FALSE(synthesize(kTiny, "/proc/crabcast/corpus", 1, {}).has_value());
   EXPECT_EQ(
-      synthesize({.seed = 1, .samples_per_dataset = 0}, scratch.path() / "c", 1, {}).error().code,
+      synthesize(SyntheticCorpus{.seed = 1, .samples_per_dataset = 0}, scratch.path() / "c", 1, {})
+          .error()
+          .code,
       Errc::invalid_argument);
 }
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "protocol/tasks.h"
+#include "protocol/job_spec.h"
 #include "storage/job_store.h"
 #include "tests/process/job_records.h"
 #include "tests/process/small_job.h"
@@ -58,11 +58,11 @@ TEST_F(Jobs, FinishesWithEqualSharesOfTheTasks) {
     std::map<std::string, int> batch;
     for (const auto& loss : commit.losses()) batch[loss.task()] = static_cast<int>(loss.samples());
     int least = 100, most = 0;
-    for (const auto name : kTaskNames) {
-      const int count = batch[std::string(name)];
+    for (const auto& name : every_task()) {
+      const int count = batch[name];
       least = std::min(least, count);
       most = std::max(most, count);
-      total[std::string(name)] += count;
+      total[name] += count;
     }
     EXPECT_LE(most - least, 1) << "step " << commit.step();
   }

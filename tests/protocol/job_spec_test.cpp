@@ -47,7 +47,7 @@ TEST(JobSpec, ShortestSpecHasTheDocumentedDefaults) {
   expected.data.corpus.synthetic = SyntheticCorpus{};
   expected.train.steps = 200;
   EXPECT_EQ(spec, expected);
-  EXPECT_EQ(spec.data.tasks.size(), kTaskCount);
+  EXPECT_EQ(spec.data.tasks, every_task());
   EXPECT_EQ(spec.global_batch(), 8U);
 }
 
@@ -102,9 +102,26 @@ failure: {restarts: 0, hang_after: 5m, non_finite: stop}
   EXPECT_EQ(spec.resources.evaluator.memory_bytes, 10'000'000'000ULL);
   EXPECT_EQ(spec.checkpoint.every_steps, 25U);
   EXPECT_EQ(spec.evaluate.every_steps, 75U);
-  EXPECT_EQ(spec.evaluate.tasks.size(), kTaskCount);
+  EXPECT_EQ(spec.evaluate.tasks, every_task());
   EXPECT_EQ(spec.failure.hang_after_seconds, 300);
   EXPECT_EQ(spec.failure.non_finite, NonFinitePolicy::stop);
+}
+
+// av_matching is there only for who names it.
+TEST(JobSpec, AnOptionalTaskIsNamed) {
+  EXPECT_EQ(every_task().size(), kTaskCount - 1);
+  const std::string only = std::string(kShortest) + "evaluate: {tasks: all}\n";
+  const auto of = [&](const std::string& tasks) {
+    std::string yaml = only;
+    const auto at = yaml.find("data: {");
+    return parsed(yaml.insert(at + 7, "tasks: " + tasks + ", "));
+  };
+  const JobSpec with = of("[av_matching, captioning]");
+  EXPECT_EQ(with.data.tasks, (std::vector<std::string>{"captioning", "av_matching"}));
+  EXPECT_EQ(with.evaluate.tasks, every_task()) << "all: without it";
+  EXPECT_EQ(parsed(to_yaml(with)), with);
+  EXPECT_EQ(of("all").data.tasks, every_task());
+  EXPECT_NE(spec_hash(with), spec_hash(of("[captioning]")));
 }
 
 TEST(JobSpec, DefaultsFollowOtherFields) {

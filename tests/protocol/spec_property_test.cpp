@@ -45,6 +45,7 @@ class Dice {
     for (const std::string& task : every_task())
       if (coin()) chosen.push_back(task);
     if (chosen.empty()) chosen = every_task();
+    if (coin()) chosen.emplace_back(task_name(Task::av_matching));
     return chosen;
   }
 
