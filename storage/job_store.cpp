@@ -18,6 +18,7 @@ class RocksJobStore final : public JobStore {
   Status for_each_commit(Step after,
                          const std::function<bool(const pb::CommitRecord&)>& visit) const override;
 
+  Status put_quarantine(std::span<const pb::BadSample> samples, Sync sync) override;
   Result<std::vector<pb::BadSample>> quarantine() const override;
 
   Result<std::uint64_t> append_event(pb::Event event, Sync sync) override;
@@ -44,10 +45,17 @@ class RocksJobStore final : public JobStore {
   Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const override {
     return checkpoints_->read_chunk(id, index);
   }
+  Result<std::unique_ptr<CheckpointReader>> open_checkpoint(CheckpointId id) const override {
+    return checkpoints_->open(id);
+  }
+  void evict(CheckpointId id) const override { checkpoints_->evict(id); }
   Status for_each_chunk(CheckpointId id, const Checkpoints::VisitChunk& visit) const override {
     return checkpoints_->for_each_chunk(id, visit);
   }
-  Result<VerifyReport> verify(CheckpointId id) const override { return checkpoints_->verify(id); }
+  Result<VerifyReport> verify_chunks(CheckpointId id, std::uint32_t first,
+                                     std::uint32_t count) const override {
+    return checkpoints_->verify(id, first, count);
+  }
   Result<std::optional<pb::CheckpointManifest>> newest_verified_up_to(
       CheckpointId at_most,
       const std::function<void(const VerifyReport&)>& problem) const override {
@@ -57,6 +65,28 @@ class RocksJobStore final : public JobStore {
                                                     const std::set<CheckpointId>& in_use) override {
     return checkpoints_->apply_retention(policy, in_use);
   }
+  Result<Reasons> retained(const RetentionPolicy& policy,
+                           const std::set<CheckpointId>& in_use) const override {
+    return checkpoints_->retained(policy, in_use);
+  }
+
+  Status pin(CheckpointId id, const pb::CheckpointPin& pin) override {
+    return checkpoints_->pin(id, pin);
+  }
+  Status unpin(CheckpointId id) override { return checkpoints_->unpin(id); }
+  Result<std::map<CheckpointId, pb::CheckpointPin>> pins() const override {
+    return checkpoints_->pins();
+  }
+  Status mark_damaged(const VerifyReport& report) override {
+    return checkpoints_->mark_damaged(report);
+  }
+  Result<std::map<CheckpointId, pb::CheckpointDamage>> damages() const override {
+    return checkpoints_->damages();
+  }
+
+  Result<LeftOver> left_over() const override { return checkpoints_->left_over(); }
+  Status drop_left_over() override { return checkpoints_->drop_left_over_chunks(); }
+  Status compact() override { return rocks_->compact(); }
 
  private:
   explicit RocksJobStore(std::shared_ptr<Rocks> rocks)
@@ -117,6 +147,15 @@ Status RocksJobStore::append_commit(const pb::CommitRecord& commit, Sync sync) {
   CRABCAST_TRY(rocks_->write(batch, sync));
   last_step_ = commit.step();
   return {};
+}
+
+Status RocksJobStore::put_quarantine(std::span<const pb::BadSample> samples, Sync sync) {
+  rocksdb::WriteBatch batch;
+  for (const pb::BadSample& bad : samples) {
+    const auto status = batch.Put(quarantine_key(bad.sample()), bad.SerializeAsString());
+    if (!status.ok()) return fail(error_of(status, "write bad samples"));
+  }
+  return rocks_->write(batch, sync);
 }
 
 Result<std::vector<pb::BadSample>> RocksJobStore::quarantine() const {

@@ -157,7 +157,8 @@ JobSpec random_spec(Dice& dice) {
   evaluators = dice.whole_as<std::uint32_t>(0, 64);
   fill(dice, evaluator, true);
   auto& [evaluate_every, evaluate_tasks, samples_per_task] = evaluate;
-  auto& [checkpoint_every, keep_last, keep_best, keep_by] = checkpoint;
+  auto& [checkpoint_every, keep_last, keep_best, keep_by, keep_every, keep_interval, scrub] =
+      checkpoint;
   checkpoint_every = dice.whole(1, 1000);
   evaluate_every = checkpoint_every * dice.whole(1, 9);
   evaluate_tasks = dice.tasks();
@@ -166,6 +167,9 @@ JobSpec random_spec(Dice& dice) {
   keep_best = dice.whole_as<std::uint32_t>(0, 100'000);
   keep_by =
       "eval/" + (dice.coin() ? "mean" : evaluate_tasks[dice.whole(0, evaluate_tasks.size() - 1)]);
+  if (dice.coin()) keep_every = checkpoint_every * dice.whole(1, 1000);
+  if (dice.coin()) keep_interval = dice.number(1, 86400);
+  scrub = dice.coin() ? 0 : dice.number(1, 86400);
   auto& [restarts, hang_after_seconds, non_finite, bad_samples] = failure;
   restarts = dice.whole_as<std::uint32_t>(0, 1'000'000);
   hang_after_seconds = dice.number(1, 86400);
