@@ -47,7 +47,7 @@ Status check_resumable(const JobSpec& before, const JobSpec& after) {
   for (const SpecChange& change : spec_changes(before, after))
     if (!change.allowed) differences += (differences.empty() ? "" : "; ") + change.text();
   if (differences.empty()) return {};
-  return fail(Errc::invalid_spec, differences);
+  return fail(Errc::invalid_argument, differences);
 }
 
 }  // namespace crabcast

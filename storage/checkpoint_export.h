@@ -30,8 +30,8 @@ Result<ExportedCheckpoint> open_export(const std::filesystem::path& folder);
 // Checks every byte, then that it fits: its spec, base and tensors to those of the store, its
 // ledger to the store's as far as both go. Then it writes the rest of the ledger and, as the last,
 // the checkpoint. A store that was never run takes the spec of the checkpoint.
-// corrupt: the folder is damaged; invalid_spec, invalid_argument: it does not fit, with what
-// differs; already_exists: the store has another good checkpoint of this step.
+// corrupt: the folder is damaged; invalid_argument: it does not fit, with what differs;
+// already_exists: the store has another good checkpoint of this step.
 Status import_checkpoint(const ExportedCheckpoint& exported, JobStore& store);
 
 }  // namespace crabcast::storage

@@ -309,6 +309,7 @@ class JobMachine {
   std::optional<AdaptiveMixture> mixture_;
   std::set<std::uint64_t> checkpoints_, evaluated_;
   std::map<std::uint64_t, Save> saving_;  // by checkpoint
+  std::optional<Errc> save_trouble_;      // of the disk, since a checkpoint was stored
   bool save_owed_ = false;                // a checkpoint is due that no commit has brought yet
   std::uint32_t final_save_tries_ = 0;
   std::optional<TimePoint> final_save_at_;
