@@ -497,6 +497,7 @@ void say_what_may_change(Rows& rows) {
                                 "model.adapter.init",
                                 "data.corpus.avuie",
                                 "data.cache",
+                                "train.recompute",
                                 "resources",
                                 "checkpoint",
                                 "evaluate",

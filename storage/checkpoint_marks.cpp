@@ -189,7 +189,8 @@ Result<std::map<CheckpointId, pb::CheckpointPin>> Checkpoints::pins() const {
 Status Checkpoints::mark_damaged(const VerifyReport& report) {
   const std::scoped_lock lock(manifest_mutex_);
   const auto found = stored(report.id);
-  if (!found || found->write != report.write) return {};  // a damaged manifest is mark enough
+  if (!found && found.error().code != Errc::corrupt) return {};
+  if (found && found->write != report.write) return {};
   pb::CheckpointDamage damage;
   damage.set_write(report.write);
   damage.set_unix_ms(unix_ms_now());

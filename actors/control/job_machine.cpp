@@ -28,6 +28,7 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
       checkpoints_(std::move(history.checkpoints)),
       evaluated_(std::move(history.evaluated)),
       restarts_used_(history.restarts) {
+  base_hash_ = std::move(history.base_hash);
   for (auto& bad : history.quarantined)
     quarantine_.emplace(SampleId{bad.sample().dataset(), bad.sample().index()}, std::move(bad));
   if (spec_.data.mixture.policy == MixturePolicy::adaptive)
@@ -189,9 +190,10 @@ bool JobMachine::accept_base(const std::string& role, TimePoint now) {
   if (hash.empty()) return true;
   if (base_hash_.value_or(hash) != hash) {
     leave(pb::JOB_FAILED,
-          {Errc::invalid_argument, role + " on node " + member.slot.node() +
-                                       " sees another base than the others: make model.base the "
-                                       "same on all nodes"},
+          {Errc::invalid_argument,
+           role + " on node " + member.slot.node() + " sees another base than " +
+               (last_commit_ == 0 ? "the others" : "the job's checkpoints were made with") + ": " +
+               hash + " instead of " + *base_hash_ + "; make model.base the same on all nodes"},
           now);
     return false;
   }

@@ -82,7 +82,8 @@ struct JobHistory {
   std::uint64_t generation = 0;       // the newest whose number was given away
   std::set<std::uint64_t> checkpoints;
   std::set<std::uint64_t> evaluated;
-  std::uint32_t restarts = 0;  // of its processes, since it was started or resumed
+  std::optional<std::string> base_hash;  // of its checkpoints
+  std::uint32_t restarts = 0;            // of its processes, since it was started or resumed
   std::vector<pb::BadSample> quarantined;
   std::vector<pb::MixtureChange> mixture;  // of policy adaptive
   TaskLosses window;                       // since the last of these was decided

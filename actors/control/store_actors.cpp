@@ -66,7 +66,7 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
           for (const auto& one : bad.problems)
             found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " + one);
           // A mark saves the next search the reading; without it nothing is lost.
-          if (bad.damaged && bad.write != 0) (void)self->state.store->mark_damaged(bad);
+          if (bad.damaged) (void)self->state.store->mark_damaged(bad);
         };
         auto newest = self->state.store->newest_verified_up_to(CheckpointId{find.at_most}, problem);
         if (!newest) return to_caf(newest.error());

@@ -1,4 +1,7 @@
 // The verbs of `crabcast ckpt` that compare, keep and move checkpoints.
+#include <google/protobuf/text_format.h>
+
+#include "protocol/envelope.pb.h"
 #include "protocol/job_spec.h"
 #include "storage/stored_spec.h"
 #include "tests/cli/cli_fixture.h"
@@ -214,6 +217,28 @@ TEST_F(ResumeTest, RefusesFewerSteps) {
   const auto done = run({"submit", "--resume", folder_ / "job.yaml"});
   EXPECT_EQ(done.code, 3);
   EXPECT_THAT(done.err, HasSubstr("train.steps: 40 in the checkpoint, 20 in the spec"));
+}
+
+// A store that came another way than through the controller: its coordinator looks, too.
+TEST_F(ResumeTest, TheCoordinatorRefusesAStoreOfAnotherSpec) {
+  start();  // which makes the keys
+  {
+    auto store = open_store("tiny-1");
+    must(storage::put_spec(*store, small_spec("tiny") + "  lanes: 8\n"));
+    must(store->append_commit(storage::commit_record(1), Sync::yes));
+  }
+  pb::RoleLaunch launch;
+  launch.set_job("tiny-1");
+  launch.set_spec_yaml(small_spec("tiny"));
+  launch.set_job_dir(job_dir("tiny-1"));
+  launch.set_keys_dir(state() / "keys");
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(launch, &text);
+  write_file(folder_ / "launch", text);
+  const auto done = run({"role", folder_ / "launch"});
+  EXPECT_EQ(done.code, 3) << done.err;
+  EXPECT_THAT(done.err, HasSubstr("train.lanes: 8 in the checkpoint, 4 in the spec"));
+  EXPECT_EQ(must(open_store("tiny-1")->last_commit())->step(), 1U);
 }
 
 }  // namespace

@@ -116,7 +116,7 @@ class CrashHistoryTest : public testing::Test {
   // In one life of a store: saves, commits, scores, pins, damage, retention, a rewind, saves of the
   // same ids again, an import.
   std::vector<Operation> history() const {
-    const CheckpointShape small{.chunks = 2, .chunk_bytes = 5000};
+    const CheckpointShape small{.chunks = 2, .chunk_bytes = 24576};
     return {
         {"spec", [](JobStore& s) { return put_spec(s, to_yaml(spec_of_job())); }, true},
         {"commits to 2", [](JobStore& s) { return commits(s, 1, 2); }, true},
