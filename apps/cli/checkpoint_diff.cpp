@@ -62,7 +62,7 @@ Result<Side> open_side(const Common& common, const std::string& text) {
 // What is not in the tensors, as pairs of texts.
 std::vector<std::array<std::string, 3>> state_rows(const Side& a, const Side& b) {
   const auto rate = [](const Side& side) {
-    return side.commit ? exact_number(side.commit->learning_rate()) : "not known";
+    return side.commit ? short_number(side.commit->learning_rate()) : "not known";
   };
   std::vector<std::array<std::string, 3>> rows = {
       {"base", a.manifest().base_hash(), b.manifest().base_hash()},
@@ -96,12 +96,6 @@ const char* name_of(TensorDifference::Kind kind) {
   return "";
 }
 
-std::string scientific(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g", value);
-  return std::isfinite(value) ? text : "-";
-}
-
 std::string to_text(const std::vector<std::array<std::string, 3>>& state,
                     const CheckpointDifference& difference) {
   std::string text;
@@ -114,8 +108,8 @@ std::string to_text(const std::vector<std::array<std::string, 3>>& state,
     const bool reshaped = tensor.kind == TensorDifference::Kind::reshaped;
     if (tensor.kind == TensorDifference::Kind::equal) ++equal;
     rows.push_back({tensor.name, name_of(tensor.kind),
-                    changed ? scientific(tensor.max_change) : "-",
-                    changed ? scientific(tensor.relative_l2) : "-",
+                    changed ? short_number(tensor.max_change) : "-",
+                    changed ? short_number(tensor.relative_l2) : "-",
                     reshaped ? tensor.before + " -> " + tensor.after : ""});
   }
   text += format_table({"TENSOR", "CHANGE", "MAX", "RELATIVE L2", ""}, rows);

@@ -97,6 +97,10 @@ std::string line(const std::string& name, const std::string& text) {
   return name + std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') + text + "\n";
 }
 
+std::string counted(int count, const std::string& what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
 std::string spec_text(const pb::CheckpointManifest& manifest, const Surroundings& around) {
   std::string text = manifest.spec_hash();
   if (!around.spec_problem.empty()) return text + " (" + around.spec_problem + ")";
@@ -112,13 +116,13 @@ std::string to_text(const pb::CheckpointManifest& manifest, const Surroundings& 
                             std::to_string(manifest.generation()) + ", " +
                             time_text(manifest.unix_ms()));
   text += line("size", format_bytes(manifest.bytes()) + " in " +
-                           std::to_string(manifest.chunks_size()) + " chunks, " +
-                           std::to_string(manifest.tensors_size()) + " tensors");
+                           counted(manifest.chunks_size(), "chunk") + ", " +
+                           counted(manifest.tensors_size(), "tensor"));
   text += line("spec", spec_text(manifest, around));
   text += line("base", manifest.base_hash().empty() ? "-" : manifest.base_hash());
   text += line("ledger", "up to step " + std::to_string(manifest.ledger_step()) +
                              (around.commit ? ", learning rate " +
-                                                  exact_number(around.commit->learning_rate())
+                                                  short_number(around.commit->learning_rate())
                                             : ", which is not there any more"));
   const std::map<std::string, double> metrics(manifest.metrics().begin(), manifest.metrics().end());
   for (const auto& [name, value] : metrics)

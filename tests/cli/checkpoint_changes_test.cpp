@@ -59,7 +59,7 @@ TEST_F(CheckpointChangesTest, ShowSaysWhatItHoldsAndWhyItIsKept) {
   const auto done = run({"ckpt", "show", "tiny-1", "--id", "20"});
   EXPECT_EQ(done.code, 0) << done.err;
   EXPECT_THAT(done.out, HasSubstr("after step 20"));
-  EXPECT_THAT(done.out, HasSubstr("48.0 KiB in 3 chunks, 1 tensors"));
+  EXPECT_THAT(done.out, HasSubstr("48.0 KiB in 3 chunks, 1 tensor\n"));
   EXPECT_THAT(done.out, HasSubstr("eval/mean 0.25"));
   EXPECT_THAT(done.out, HasSubstr("best 1 by eval/mean"));
   EXPECT_THAT(done.out, HasSubstr("adapter  UINT8 [49152]  48.0 KiB"));
