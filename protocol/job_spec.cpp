@@ -117,6 +117,7 @@ Parsed parse_bytes_value(const SpecField& field, const YamlNode& node) {
 }
 
 Parsed parse_duration_value(const SpecField& field, const YamlNode& node) {
+  if (field.off && node.text == "off") return SpecValue(0.0);
   const auto value = parse_duration(node.text);
   return value ? in_range(field, *value, node.text) : wrong(shown(node) + " is not a duration");
 }

@@ -165,6 +165,10 @@ struct CheckpointSpec {
   std::uint32_t keep_last = 3;        // checkpoint.keep.last, at least 1
   std::uint32_t keep_best = 1;        // checkpoint.keep.best, by the metric checkpoint.keep.by
   std::string keep_by = "eval/mean";  // eval/mean or eval/TASK; higher is better
+  // Kept for good: those after a multiple of so many steps, and one in each interval.
+  std::optional<std::uint64_t> keep_every_steps = {};  // checkpoint.keep.every, "1000 steps"
+  std::optional<double> keep_interval_seconds = {};    // checkpoint.keep.interval, "6h"
+  double scrub_seconds = 3600;                         // checkpoint.scrub, "1h"; 0 = off
   friend bool operator==(const CheckpointSpec&, const CheckpointSpec&) = default;
 };
 

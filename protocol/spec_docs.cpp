@@ -13,6 +13,7 @@ using Json = nlohmann::ordered_json;
 // Regular expressions of the units that format.h reads.
 constexpr auto kBytesPattern = R"(^[0-9]+(\.[0-9]+)? ?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)$)";
 constexpr auto kDurationPattern = R"(^[0-9]+(\.[0-9]+)? ?(ms|s|sec|m|min|h|d)$)";
+constexpr auto kDurationOrOffPattern = R"(^(off|[0-9]+(\.[0-9]+)? ?(ms|s|sec|m|min|h|d))$)";
 constexpr auto kStepsPattern = R"(^[0-9]+( steps?)?$)";
 
 void add_number_bounds(Json& schema, const SpecField& field) {
@@ -69,7 +70,7 @@ Json leaf_schema(const SpecField& field) {
       break;
     case FieldKind::duration:
       schema["type"] = "string";
-      schema["pattern"] = kDurationPattern;
+      schema["pattern"] = field.off ? kDurationOrOffPattern : kDurationPattern;
       break;
     case FieldKind::steps:
       schema["anyOf"] = {{{"type", "string"}, {"pattern", kStepsPattern}},
@@ -137,6 +138,21 @@ std::string in_code(const std::string& text) {
   return "`" + text + "`";
 }
 
+// The fields by what they may do; a section in place of all of its fields where they agree.
+std::string resume_words() {
+  const auto list = [](OnResume wanted) {
+    std::vector<std::string> names;
+    for (const SpecField& field : spec_fields()) {
+      const SpecField* around = find_field(parent_path(field.path));
+      if (field.on_resume != wanted || (around && around->on_resume == wanted)) continue;
+      names.push_back(in_code(field.path));
+    }
+    return join_names(names);
+  };
+  return "- anything: " + list(OnResume::free) + "\n- a larger value: " + list(OnResume::grows) +
+         "\n- nothing else\n";
+}
+
 std::string default_words(const SpecField& field) {
   if (field.required) return "required";
   if (!field.default_note.empty()) return field.default_note;
@@ -180,6 +196,7 @@ std::string job_spec_reference() {
   }
   page += "\n### Rules between fields\n\n";
   for (const SpecRule& rule : spec_rules()) page += "- " + rule.text + "\n";
+  page += "\n### What may change when a job goes on\n\n" + resume_words();
   return page;
 }
 

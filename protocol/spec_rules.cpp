@@ -92,6 +92,15 @@ Mistake evaluation_at_checkpoint(const JobSpec& spec) {
          std::to_string(spec.checkpoint.every_steps) + " steps";
 }
 
+Mistake kept_at_checkpoint(const JobSpec& spec) {
+  const auto& checkpoint = spec.checkpoint;
+  if (!checkpoint.keep_every_steps || *checkpoint.keep_every_steps % checkpoint.every_steps == 0)
+    return std::nullopt;
+  return "checkpoint.keep.every is " + std::to_string(*checkpoint.keep_every_steps) +
+         " steps, no multiple of checkpoint.every, which is " +
+         std::to_string(checkpoint.every_steps) + " steps";
+}
+
 Mistake best_metric_is_measured(const JobSpec& spec) {
   const std::string& by = spec.checkpoint.keep_by;
   std::vector<std::string> known = {"eval/mean"};
@@ -139,6 +148,9 @@ const std::vector<SpecRule>& spec_rules() {
       {{"evaluate.every", "checkpoint.every"},
        "evaluate.every a multiple of checkpoint.every, because a checkpoint is what is scored",
        evaluation_at_checkpoint},
+      {{"checkpoint.keep.every", "checkpoint.every"},
+       "checkpoint.keep.every a multiple of checkpoint.every",
+       kept_at_checkpoint},
       {{"checkpoint.keep.by", "evaluate.tasks", "data.tasks"},
        "checkpoint.keep.by eval/mean, or eval/ and a task of evaluate.tasks",
        best_metric_is_measured},

@@ -169,6 +169,10 @@ SpecField at_most_bytes(std::size_t longest, SpecField field) {
   field.longest = longest;
   return field;
 }
+SpecField or_off(SpecField field) {
+  field.off = true;
+  return field;
+}
 SpecField with_note(SpecField field, std::string note) {
   field.default_note = std::move(note);
   return field;
@@ -447,6 +451,24 @@ void add_rest(Rows& rows) {
       at_most_bytes(64, text("checkpoint.keep.by", AT(checkpoint.keep_by), "eval/[a-z_]+",
                              "eval/mean or eval/TASK", "Metric of keep.best; higher is better.")),
       {"eval/mean", "eval/captioning"}));
+  rows.push_back(with_note(
+      whole("checkpoint.keep.every", AT(checkpoint.keep_every_steps), 1, 2'000'000'000,
+            "Those after a multiple of so many steps are kept for good.", FieldKind::steps),
+      "not given"));
+  rows.push_back(with_examples(
+      with_note(
+          number("checkpoint.keep.interval", AT(checkpoint.keep_interval_seconds), 1, 8760 * kHour,
+                 "The first one is kept for good, and then each that is taken so long after "
+                 "the one that was kept before.",
+                 FieldKind::duration),
+          "not given"),
+      {"6h"}));
+  rows.push_back(with_examples(
+      or_off(number("checkpoint.scrub", AT(checkpoint.scrub_seconds), 1, 8760 * kHour,
+                    "So often all checkpoints are read through, at low priority, to find damage "
+                    "before one is needed.",
+                    FieldKind::duration)),
+      {"1h", "off"}));
 
   rows.push_back(section("evaluate", "When checkpoints are scored on the test split."));
   rows.push_back(with_note(whole("evaluate.every", AT(evaluate.every_steps), 1, 2'000'000'000,
@@ -485,6 +507,32 @@ void add_rest(Rows& rows) {
 
 #undef AT
 #undef IN_SYNTHETIC
+
+// What is left out is fixed. Bases and corpora are compared by their hashes, wherever they are.
+void say_what_may_change(Rows& rows) {
+  constexpr std::array kFree = {"name",
+                                "queue",
+                                "priority",
+                                "model.base",
+                                "model.adapter.init",
+                                "data.corpus.avuie",
+                                "data.cache",
+                                "train.recompute",
+                                "resources",
+                                "checkpoint",
+                                "evaluate",
+                                "failure"};
+  constexpr std::array kGrows = {"train.steps", "train.epochs"};
+  const auto is_in = [](const auto& names, const std::string& path) {
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      return path == name || path.starts_with(name + ".");
+    });
+  };
+  for (SpecField& field : rows) {
+    if (is_in(kFree, field.path)) field.on_resume = OnResume::free;
+    if (is_in(kGrows, field.path)) field.on_resume = OnResume::grows;
+  }
+}
 
 std::string bounds_text(const SpecField& field, const std::string& low, const std::string& high) {
   if (field.low_open) return "above " + low + " and up to " + high;
@@ -549,6 +597,7 @@ const std::vector<SpecField>& spec_fields() {
     add_train(made);
     add_resources(made);
     add_rest(made);
+    say_what_may_change(made);
     return made;
   }();
   return rows;
@@ -614,8 +663,9 @@ std::string expectation(const SpecField& field) {
       return "a size such as 2GiB or 512MiB, " +
              bounds_text(field, exact_bytes(field.least), exact_bytes(field.most));
     case FieldKind::duration:
-      return "a duration such as 60s or 5m, " + bounds_text(field, exact_number(field.low) + "s",
-                                                            exact_number(field.high / kHour) + "h");
+      return std::string(field.off ? "off, or " : "") + "a duration such as 60s or 5m, " +
+             bounds_text(field, exact_number(field.low) + "s",
+                         exact_number(field.high / kHour) + "h");
     case FieldKind::steps:
       return "a number of steps such as 50 steps";
     case FieldKind::tasks:
@@ -643,6 +693,7 @@ std::string value_text(const SpecField& field, const SpecValue& value) {
     case FieldKind::number:
       return exact_number(std::get<double>(value));
     case FieldKind::duration:
+      if (field.off && std::get<double>(value) == 0) return "off";
       return exact_number(std::get<double>(value)) + "s";
     case FieldKind::tasks: {
       const auto& names = std::get<std::vector<std::string>>(value);

@@ -35,6 +35,13 @@ enum class FieldKind {
 using SpecValue =
     std::variant<std::string, std::uint64_t, double, std::vector<std::string>, MixtureWeights>;
 
+// Whether a job that goes on may have another value than the one it was begun with.
+enum class OnResume {
+  fixed,  // what its next steps compute depends on it
+  grows,  // a larger one
+  free,   // no step's result depends on it, or the hash of what it names is compared
+};
+
 struct SpecField {
   std::string path;  // for example train.optimizer.lr
   FieldKind kind = FieldKind::section;
@@ -53,6 +60,8 @@ struct SpecField {
   double high = 0;
   bool low_open = false;   // low itself is refused
   bool high_open = false;  // high itself is refused
+  bool off = false;        // duration: "off" stands for 0, which is not in [low, high]
+  OnResume on_resume = OnResume::fixed;
 
   // A choice beside it, and those of its values that have a use for the field. With any other value
   // it must not be given, and is not printed. Empty: it always has a use.

@@ -3,9 +3,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cmath>
-#include <functional>
-#include <iterator>
 
 #include "storage/checkpoint_writer.h"
 #include "storage/job_keys.h"
@@ -36,7 +33,7 @@ std::span<const std::byte> bytes_of(const Rocks::Chunk& chunk) {
 
 }  // namespace
 
-Status Checkpoints::drop_left_over_chunks() {
+Result<Checkpoints::Unmeant> Checkpoints::unmeant_files() const {
   auto visible = ids();
   if (!visible) return fail(visible.error());
   std::set<std::pair<std::uint64_t, std::uint64_t>> meant;
@@ -47,19 +44,39 @@ Status Checkpoints::drop_left_over_chunks() {
     if (manifest) meant.emplace(id.value(), manifest->write);
     if (!manifest) unreadable.insert(id.value());
   }
-  std::uint64_t last_write = 0;
-  for (const std::string& key : rocks_->first_keys_of_chunk_files()) {
-    if (key.size() != kChunkKeyBytes)
+  Unmeant unmeant;
+  for (Rocks::ChunkFile& file : rocks_->chunk_files()) {
+    if (file.first_key.size() != kChunkKeyBytes)
       return fail(Errc::corrupt, rocks_->folder().string() + ": a chunk has a key of wrong length");
-    const std::uint64_t id = read_u64(key);
-    const std::uint64_t write = read_u64(std::string_view(key).substr(8));
-    last_write = std::max(last_write, write);
+    const std::uint64_t id = read_u64(file.first_key);
+    const std::uint64_t write = read_u64(std::string_view(file.first_key).substr(8));
+    unmeant.last_write = std::max(unmeant.last_write, write);
     if (meant.contains({id, write}) || unreadable.contains(id)) continue;
-    CRABCAST_TRY(drop_write(CheckpointId(id), write));
+    unmeant.files.push_back(std::move(file));
   }
-  for (const auto& [id, write] : meant) last_write = std::max(last_write, write);
-  next_write_ = last_write + 1;
+  for (const auto& [id, write] : meant) unmeant.last_write = std::max(unmeant.last_write, write);
+  return unmeant;
+}
+
+Status Checkpoints::drop_left_over_chunks() {
+  const auto unmeant = unmeant_files();
+  if (!unmeant) return fail(unmeant.error());
+  for (const Rocks::ChunkFile& file : unmeant->files)
+    CRABCAST_TRY(drop_write(CheckpointId(read_u64(file.first_key)),
+                            read_u64(std::string_view(file.first_key).substr(8))));
+  next_write_ = std::max<std::uint64_t>(next_write_, unmeant->last_write + 1);
   return {};
+}
+
+Result<LeftOver> Checkpoints::left_over() const {
+  const auto unmeant = unmeant_files();
+  if (!unmeant) return fail(unmeant.error());
+  LeftOver sum;
+  for (const Rocks::ChunkFile& file : unmeant->files) {
+    ++sum.files;
+    sum.bytes += file.bytes;
+  }
+  return sum;
 }
 
 Result<std::unique_ptr<CheckpointWriter>> Checkpoints::begin(CheckpointId id) {
@@ -121,6 +138,36 @@ Result<Rocks::Chunk> Checkpoints::checked_chunk(const Stored& stored,
   return value;
 }
 
+class Checkpoints::Reader final : public CheckpointReader {
+ public:
+  Reader(std::shared_ptr<const Checkpoints> checkpoints, Stored stored)
+      : checkpoints_(std::move(checkpoints)), stored_(std::move(stored)) {}
+  const pb::CheckpointManifest& manifest() const override { return stored_.manifest; }
+  Result<std::string> chunk(std::uint32_t index) const override {
+    if (index >= static_cast<std::uint32_t>(stored_.manifest.chunks_size()))
+      return fail(Errc::invalid_argument, "there is no chunk " + std::to_string(index));
+    const auto value =
+        checkpoints_->checked_chunk(stored_, stored_.manifest.chunks(static_cast<int>(index)));
+    if (!value) return fail(value.error());
+    return std::string(value->bytes());
+  }
+
+ private:
+  std::shared_ptr<const Checkpoints> checkpoints_;
+  Stored stored_;
+};
+
+Result<std::unique_ptr<CheckpointReader>> Checkpoints::open(CheckpointId id) const {
+  auto found = stored(id);
+  if (!found) return fail(found.error());
+  return std::make_unique<Reader>(shared_from_this(), std::move(*found));
+}
+
+void Checkpoints::evict(CheckpointId id) const {
+  if (const auto found = stored(id))
+    rocks_->evict(chunk_key(id, found->write, 0), chunk_key(id, found->write, UINT32_MAX));
+}
+
 Status Checkpoints::for_each_chunk(CheckpointId id, const VisitChunk& visit) const {
   const auto found = stored(id);
   if (!found) return fail(found.error());
@@ -146,107 +193,35 @@ Result<std::string> Checkpoints::read_chunk(CheckpointId id, std::uint32_t index
   return std::string(value->bytes());
 }
 
-Result<VerifyReport> Checkpoints::verify(CheckpointId id) const {
+Result<VerifyReport> Checkpoints::verify(CheckpointId id, std::uint32_t first,
+                                         std::uint32_t count) const {
   VerifyReport report;
   report.id = id;
   const auto found = stored(id);
   if (!found && found.error().code == Errc::not_found) return fail(found.error());
+  const auto problem = [&report](const Error& error) {
+    report.problems.push_back(error.message);
+    report.damaged = report.damaged || error.code == Errc::corrupt;
+  };
   if (!found) {
-    report.problems.push_back(found.error().message);
+    problem(found.error());
     return report;
   }
-  for (const pb::ChunkEntry& entry : found->manifest.chunks()) {
+  report.write = found->write;
+  const auto& chunks = found->manifest.chunks();
+  const std::uint64_t end = std::min<std::uint64_t>(chunks.size(), std::uint64_t{first} + count);
+  for (std::uint64_t i = first; i < end; ++i) {
+    const pb::ChunkEntry& entry = chunks[static_cast<int>(i)];
     ++report.chunks;
     report.bytes += entry.bytes();
-    if (const auto value = checked_chunk(*found, entry); !value)
-      report.problems.push_back(value.error().message);
+    if (const auto value = checked_chunk(*found, entry); !value) problem(value.error());
   }
+  if (report.ok()) return report;
+  // Retention or another save may have taken its chunks meanwhile.
+  const auto now = stored(id);
+  if (!now && now.error().code == Errc::not_found) return fail(now.error());
+  if (now && now->write != found->write) return verify(id, first, count);
   return report;
-}
-
-Result<std::optional<pb::CheckpointManifest>> Checkpoints::newest_verified(
-    CheckpointId at_most, const Problem& problem) const {
-  const auto all = ids();
-  if (!all) return fail(all.error());
-  for (auto id = all->rbegin(); id != all->rend(); ++id) {
-    if (*id > at_most) continue;
-    const auto report = verify(*id);
-    if (!report && report.error().code == Errc::not_found) continue;  // retention took it
-    if (!report) return fail(report.error());
-    if (!report->ok()) {
-      problem(*report);
-      continue;
-    }
-    auto found = manifest(*id);
-    if (!found && found.error().code == Errc::not_found) continue;
-    if (!found) return fail(found.error());
-    return std::optional(std::move(*found));
-  }
-  return std::optional<pb::CheckpointManifest>();
-}
-
-std::set<CheckpointId> Checkpoints::kept_by(const RetentionPolicy& policy,
-                                            const std::vector<CheckpointId>& ids) const {
-  std::set<CheckpointId> kept;
-  const std::size_t last = std::min<std::size_t>(std::max(policy.last, 1U), ids.size());
-  kept.insert(ids.end() - static_cast<std::ptrdiff_t>(last), ids.end());
-  std::vector<std::pair<double, CheckpointId>> ranked;
-  for (const CheckpointId id : ids) {
-    const auto found = stored(id);
-    if (!found) continue;  // damaged: it cannot be the best of anything
-    const auto score = found->manifest.metrics().find(policy.by);
-    if (score == found->manifest.metrics().end() || std::isnan(score->second)) continue;
-    ranked.emplace_back(score->second, id);
-  }
-  std::sort(ranked.rbegin(), ranked.rend());  // of equal scores the newer one
-  ranked.resize(std::min<std::size_t>(policy.best, ranked.size()));
-  for (const auto& [score, id] : ranked) kept.insert(id);
-  return kept;
-}
-
-Result<std::vector<CheckpointId>> Checkpoints::apply_retention(
-    const RetentionPolicy& policy, const std::set<CheckpointId>& in_use) {
-  const auto all = ids();
-  if (!all) return fail(all.error());
-  std::set<CheckpointId> kept = kept_by(policy, *all);
-  kept.insert(in_use.begin(), in_use.end());
-  const auto is_kept = [&kept](CheckpointId id) { return kept.contains(id); };
-  if (std::all_of(all->begin(), all->end(), is_kept)) return std::vector<CheckpointId>();
-  const auto newest = newest_verified(CheckpointId{UINT64_MAX}, [](const VerifyReport&) {});
-  if (!newest) return fail(newest.error());
-  // Nothing verifies: what looks superfluous may be all that can still be rescued.
-  if (!newest->has_value()) return std::vector<CheckpointId>();
-  kept.insert(CheckpointId((*newest)->id()));
-
-  std::vector<CheckpointId> dropped;
-  std::copy_if(all->begin(), all->end(), std::back_inserter(dropped), std::not_fn(is_kept));
-  CRABCAST_TRY(drop(dropped));
-  return dropped;
-}
-
-Status Checkpoints::drop_after(CheckpointId last) {
-  const auto all = ids();
-  if (!all) return fail(all.error());
-  std::vector<CheckpointId> after;
-  std::copy_if(all->begin(), all->end(), std::back_inserter(after),
-               [last](CheckpointId id) { return id > last; });
-  return drop(after);
-}
-
-Status Checkpoints::drop(const std::vector<CheckpointId>& ids) {
-  if (ids.empty()) return {};
-  const std::scoped_lock lock(manifest_mutex_);
-  std::vector<std::pair<CheckpointId, std::uint64_t>> writes;
-  rocksdb::WriteBatch batch;
-  for (const CheckpointId id : ids) {
-    if (const auto found = stored(id)) writes.emplace_back(id, found->write);
-    const auto status = batch.Delete(key_of(JobKey::manifest, id.value()));
-    if (!status.ok()) return fail(error_of(status, text_of("manifest", id.value())));
-  }
-  // First invisible, then gone: after a crash in between, the next open drops the chunks.
-  CRABCAST_TRY(rocks_->write(batch, Sync::yes));
-  for (const auto& [id, write] : writes) CRABCAST_TRY(drop_write(id, write));
-  return {};
 }
 
 Status Checkpoints::write_with_manifest(
@@ -273,7 +248,11 @@ Status Checkpoints::publish(const pb::CheckpointManifest& manifest, std::uint64_
   const auto before = stored(id);
   const auto bytes_before = rocks_->get(key);
   if (!bytes_before) return fail(bytes_before.error());
-  const Status published = rocks_->put(key, manifest_value(manifest, write), Sync::yes);
+  rocksdb::WriteBatch batch;
+  auto put = batch.Put(key, manifest_value(manifest, write));
+  if (put.ok()) put = batch.Delete(key_of(JobKey::damage, id.value()));
+  if (!put.ok()) return fail(error_of(put, text_of("manifest", id.value())));
+  const Status published = rocks_->write(batch, Sync::yes);
   if (published) {
     // The new one counts. What cannot be dropped of the old one now, the next open drops.
     if (before) (void)drop_write(id, before->write);

@@ -6,7 +6,6 @@
 #include <cerrno>
 
 namespace crabcast::storage {
-namespace {
 
 Status sync_folder(const std::filesystem::path& folder) {
   const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -17,8 +16,6 @@ Status sync_folder(const std::filesystem::path& folder) {
   if (result != 0) return fail(error_from_errno(number, "fsync " + folder.string()));
   return {};
 }
-
-}  // namespace
 
 Status make_folder(const std::filesystem::path& folder) {
   std::error_code error;

@@ -19,9 +19,11 @@ enum class JobKey : char {
   event = 'e',       // + seq             -> pb::Event
   ledger = 'l',      // + step            -> pb::CommitRecord
   manifest = 'm',    // + checkpoint id   -> checksum, write number, pb::CheckpointManifest
+  pin = 'p',         // + checkpoint id   -> pb::CheckpointPin
   quarantine = 'q',  // + data set, index -> pb::BadSample
   evaluation = 's',  // + checkpoint id   -> pb::EvaluationRecord
   value = 'v',       // + name            -> bytes
+  damage = 'x',      // + checkpoint id   -> pb::CheckpointDamage
 };
 
 // Column family `chunk`: checkpoint id, write number, index of the chunk -> bytes of the chunk.

@@ -45,10 +45,17 @@ class RocksJobStore final : public JobStore {
   Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const override {
     return checkpoints_->read_chunk(id, index);
   }
+  Result<std::unique_ptr<CheckpointReader>> open_checkpoint(CheckpointId id) const override {
+    return checkpoints_->open(id);
+  }
+  void evict(CheckpointId id) const override { checkpoints_->evict(id); }
   Status for_each_chunk(CheckpointId id, const Checkpoints::VisitChunk& visit) const override {
     return checkpoints_->for_each_chunk(id, visit);
   }
-  Result<VerifyReport> verify(CheckpointId id) const override { return checkpoints_->verify(id); }
+  Result<VerifyReport> verify_chunks(CheckpointId id, std::uint32_t first,
+                                     std::uint32_t count) const override {
+    return checkpoints_->verify(id, first, count);
+  }
   Result<std::optional<pb::CheckpointManifest>> newest_verified_up_to(
       CheckpointId at_most,
       const std::function<void(const VerifyReport&)>& problem) const override {
@@ -61,6 +68,28 @@ class RocksJobStore final : public JobStore {
   Status drop_checkpoints_after(CheckpointId last) override {
     return checkpoints_->drop_after(last);
   }
+  Result<Reasons> retained(const RetentionPolicy& policy,
+                           const std::set<CheckpointId>& in_use) const override {
+    return checkpoints_->retained(policy, in_use);
+  }
+
+  Status pin(CheckpointId id, const pb::CheckpointPin& pin) override {
+    return checkpoints_->pin(id, pin);
+  }
+  Status unpin(CheckpointId id) override { return checkpoints_->unpin(id); }
+  Result<std::map<CheckpointId, pb::CheckpointPin>> pins() const override {
+    return checkpoints_->pins();
+  }
+  Status mark_damaged(const VerifyReport& report) override {
+    return checkpoints_->mark_damaged(report);
+  }
+  Result<std::map<CheckpointId, pb::CheckpointDamage>> damages() const override {
+    return checkpoints_->damages();
+  }
+
+  Result<LeftOver> left_over() const override { return checkpoints_->left_over(); }
+  Status drop_left_over() override { return checkpoints_->drop_left_over_chunks(); }
+  Status compact() override { return rocks_->compact(); }
 
  private:
   explicit RocksJobStore(std::shared_ptr<Rocks> rocks)

@@ -3,13 +3,14 @@
 //
 // Concurrency: const methods from any thread. The others from one thread at a time for each of two
 // groups, which may be two threads: the records (append_*, rewind_ledger, put_*), and the
-// checkpoints (begin_checkpoint and its writers, apply_retention). So a commit never waits for a
-// checkpoint.
+// checkpoints (begin_checkpoint and its writers). So a commit never waits for a checkpoint. Pins,
+// marks of damage and retention may come from either.
 #pragma once
 
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -22,6 +23,7 @@
 #include "protocol/ids.h"
 #include "protocol/records.pb.h"
 #include "storage/durability.h"
+#include "storage/retention.h"
 
 namespace crabcast::storage {
 
@@ -44,13 +46,25 @@ struct VerifyReport {
   std::uint64_t chunks = 0;
   std::uint64_t bytes = 0;
   std::vector<std::string> problems;  // each names the key, for example chunk/00000050/00000003
+  bool damaged = false;               // bytes are wrong or gone, not only unreadable for now
+  std::uint64_t write = 0;            // which write of the checkpoint was read
   [[nodiscard]] bool ok() const { return problems.empty(); }
 };
 
-struct RetentionPolicy {
-  std::uint32_t last = 3;  // at least 1
-  std::uint32_t best = 1;
-  std::string by = "eval/mean";  // key of CheckpointManifest.metrics; higher is better
+// Chunks that no manifest means: what a killed process was writing.
+struct LeftOver {
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;
+};
+
+// One checkpoint to be read in any order. It sees what was there when it was opened; a chunk that
+// was dropped since is corrupt. Methods from any thread.
+class CheckpointReader {
+ public:
+  virtual ~CheckpointReader() = default;
+  [[nodiscard]] virtual const pb::CheckpointManifest& manifest() const = 0;
+  // Checked against the manifest's hash; corrupt names the key.
+  [[nodiscard]] virtual Result<std::string> chunk(std::uint32_t index) const = 0;
 };
 
 class JobStore {
@@ -102,28 +116,58 @@ class JobStore {
   // The chunk's bytes, checked against the manifest's hash; corrupt names the key. It reads the
   // manifest each time: for many chunks use for_each_chunk.
   virtual Result<std::string> read_chunk(CheckpointId id, std::uint32_t index) const = 0;
+  // not_found, corrupt.
+  virtual Result<std::unique_ptr<CheckpointReader>> open_checkpoint(CheckpointId id) const = 0;
   // All chunks of a manifest, in order, each checked before `visit` sees it, until it returns
   // false.
   virtual Status for_each_chunk(
       CheckpointId id,
       const std::function<bool(const pb::ChunkEntry&, std::span<const std::byte>)>& visit)
       const = 0;
-  // not_found when there is no such checkpoint; damage is in the report.
-  virtual Result<VerifyReport> verify(CheckpointId id) const = 0;
-  // Walks back from the newest, or from `at_most`; nullopt when none verifies. `problem` hears of
-  // each bad one.
+  // Reads all chunks, or `count` of them from `first` on. not_found when there is no such
+  // checkpoint; damage is in the report.
+  virtual Result<VerifyReport> verify_chunks(CheckpointId id, std::uint32_t first,
+                                             std::uint32_t count) const = 0;
+  Result<VerifyReport> verify(CheckpointId id) const { return verify_chunks(id, 0, UINT32_MAX); }
+  // Lets the kernel forget what it has in memory of the chunks, so that they are read from the
+  // disk.
+  virtual void evict(CheckpointId id) const = 0;
+  // Walks back from the newest, or from `at_most`; nullopt when none verifies. Those that are
+  // marked as damaged are read only when no other one verifies. `problem` hears of each bad one.
   virtual Result<std::optional<pb::CheckpointManifest>> newest_verified_up_to(
       CheckpointId at_most, const std::function<void(const VerifyReport&)>& problem) const = 0;
   Result<std::optional<pb::CheckpointManifest>> newest_verified(
       const std::function<void(const VerifyReport&)>& problem) const {
     return newest_verified_up_to(CheckpointId{UINT64_MAX}, problem);
   }
-  // Deletes what the policy does not keep; never the newest that verifies (C-2), and nothing when
-  // none does. Reads that checkpoint through when there is something to delete. Returns the ids.
+  // Deletes what the policy does not keep and nobody has pinned; never the newest that verifies
+  // (C-2), and nothing when none does. Reads that checkpoint through when there is something to
+  // delete. Returns the ids.
   virtual Result<std::vector<CheckpointId>> apply_retention(
       const RetentionPolicy& policy, const std::set<CheckpointId>& in_use) = 0;
   // Deletes all that are newer: what was trained since is void, and must not be found again.
   virtual Status drop_checkpoints_after(CheckpointId last) = 0;
+
+  // What apply_retention would keep, and why; it deletes the others. Reads what that would read.
+  virtual Result<Reasons> retained(const RetentionPolicy& policy,
+                                   const std::set<CheckpointId>& in_use) const = 0;
+
+  // A pinned checkpoint is kept until it is unpinned. Durable. not_found.
+  virtual Status pin(CheckpointId id, const pb::CheckpointPin& pin) = 0;
+  virtual Status unpin(CheckpointId id) = 0;
+  virtual Result<std::map<CheckpointId, pb::CheckpointPin>> pins() const = 0;
+  // Remembers that the report found damage. Nothing happens when the checkpoint was written again
+  // since. Durable.
+  virtual Status mark_damaged(const VerifyReport& report) = 0;
+  virtual Result<std::map<CheckpointId, pb::CheckpointDamage>> damages() const = 0;
+
+  // What drop_left_over would give back.
+  virtual Result<LeftOver> left_over() const = 0;
+  // For a store that nobody writes checkpoints to; opening one for writing does it, too.
+  virtual Status drop_left_over() = 0;
+  // Rewrites the records without what was deleted or replaced. Takes as much room as they do, for
+  // a while.
+  virtual Status compact() = 0;
 };
 
 }  // namespace crabcast::storage

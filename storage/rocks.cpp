@@ -1,7 +1,9 @@
 #include "storage/rocks.h"
 
+#include <fcntl.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/file_system.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -259,14 +261,15 @@ Status Rocks::ingest(const fs::path& file) {
   return attempt(ingest_file, "take in a checkpoint file");
 }
 
-std::vector<std::string> Rocks::first_keys_of_chunk_files() const {
+std::vector<Rocks::ChunkFile> Rocks::chunk_files() const {
   const Use db(*this);
   rocksdb::ColumnFamilyMetaData files;
   (*db)->GetColumnFamilyMetaData(db->chunks(), &files);
-  std::vector<std::string> keys;
+  std::vector<ChunkFile> found;
   for (const rocksdb::LevelMetaData& level : files.levels)
-    for (const rocksdb::SstFileMetaData& file : level.files) keys.push_back(file.smallestkey);
-  return keys;
+    for (const rocksdb::SstFileMetaData& file : level.files)
+      found.push_back({file.smallestkey, file.size, file.relative_filename});
+  return found;
 }
 
 Status Rocks::drop_chunks(const std::string& first, const std::string& last) {
@@ -276,11 +279,30 @@ Status Rocks::drop_chunks(const std::string& first, const std::string& last) {
     return rocksdb::DeleteFilesInRange(db.get(), db.chunks(), &begin, &end);
   };
   CRABCAST_TRY(attempt(drop_files, "drop chunks"));
-  for (const std::string& key : first_keys_of_chunk_files()) {
-    if (key < first || key > last) continue;
+  for (const ChunkFile& file : chunk_files()) {
+    if (file.first_key < first || file.first_key > last) continue;
     return fail(Errc::internal, folder_.string() + ": a file of dropped chunks is still there");
   }
   return {};
+}
+
+void Rocks::evict(const std::string& first, const std::string& last) const {
+  for (const ChunkFile& file : chunk_files()) {
+    if (file.first_key < first || file.first_key > last) continue;
+    const int descriptor = ::open((folder_ / file.name).c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) continue;  // reading it will say what is wrong
+    (void)::posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+    ::close(descriptor);
+  }
+}
+
+Status Rocks::compact() {
+  const auto compact_records = [](const Database& db) {
+    rocksdb::CompactRangeOptions options;
+    options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+    return db->CompactRange(options, db.records(), nullptr, nullptr);
+  };
+  return attempt(compact_records, "compact");
 }
 
 Status Rocks::check_room(std::uint64_t bytes) const {

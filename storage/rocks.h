@@ -103,13 +103,22 @@ class Rocks {
   Result<std::unique_ptr<rocksdb::SstFileWriter>> new_chunk_file(const std::filesystem::path& file);
   // Moves a finished file into the column family; durable when it returns.
   Status ingest(const std::filesystem::path& file);
-  // Smallest key of each file, from the file list alone: no chunk is read.
-  [[nodiscard]] std::vector<std::string> first_keys_of_chunk_files() const;
+  struct ChunkFile {
+    std::string first_key;
+    std::uint64_t bytes = 0;
+    std::string name;  // in folder()
+  };
+  // From the list of files alone: no chunk is read.
+  [[nodiscard]] std::vector<ChunkFile> chunk_files() const;
   // Deletes the files that hold chunks in [first, last].
   Status drop_chunks(const std::string& first, const std::string& last);
+  // Takes the files that hold chunks in [first, last] out of the kernel's page cache, if it can.
+  void evict(const std::string& first, const std::string& last) const;
   // disk_full unless `bytes` and kRoomForLedger are free.
   [[nodiscard]] Status check_room(std::uint64_t bytes) const;
   Status remove_file(const std::filesystem::path& file);
+  // Rewrites all records without those that were deleted or replaced.
+  Status compact();
 
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
   [[nodiscard]] bool read_only() const { return read_only_; }

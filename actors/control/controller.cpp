@@ -9,6 +9,7 @@
 
 #include "actors/control/controller_actors.h"
 #include "protocol/job_spec.h"
+#include "protocol/spec_changes.h"
 
 namespace crabcast::actors {
 namespace {
@@ -80,7 +81,9 @@ struct ControllerState {
   void resize(Job& job, const DeliveryPtr& message);
   static pb::PlacementChanged placement_of(const Job& job, const std::set<std::string>& removed);
   void release_left(Job& job);
-  Job* resumable(const std::string& spec_name, const std::string& hash);
+  // The newest job of this name that is not over, or failed.
+  Job* resumable(const std::string& spec_name);
+  void pin(const DeliveryPtr& message);
   void enqueue(Job& job);
   void start_coordinator(Job& job, const std::string& node);
   void place(const scheduler::Placement& placement);
@@ -146,6 +149,8 @@ void ControllerState::deliver(const DeliveryPtr& message) {
       return cancel(*message);
     case pb::Envelope::kScaleJob:
       return scale(message);
+    case pb::Envelope::kPinCheckpoint:
+      return pin(message);
     case pb::Envelope::kListJobs: {
       pb::JobList list;
       for (const auto& [id, job] : jobs)
@@ -200,7 +205,19 @@ void ControllerState::submit(const DeliveryPtr& message) {
   for (const auto& [id, job] : jobs)  // the same submit once more
     if (!body.client_key().empty() && job.record.client_key() == body.client_key())
       return accept(id, false, 0);
-  if (Job* job = body.resume() ? resumable(spec->name, spec_hash(*spec)) : nullptr) {
+  if (Job* job = body.resume() ? resumable(spec->name) : nullptr) {
+    if (const Status same = check_resumable(job->spec, *spec); !same) {
+      Error error = same.error().within(job->record.job() + " cannot go on with this spec");
+      error.message +=
+          "; undo this, or begin a new job (crabcast run --fresh, crabcast submit "
+          "without --resume)";
+      return answer(*message, error);
+    }
+    job->spec = *spec;
+    job->record.set_spec_yaml(to_yaml(*spec));
+    job->record.set_spec_hash(spec_hash(*spec));
+    job->record.clear_error_code();
+    job->record.clear_ended_unix_ms();
     enqueue(*job);
     store(
         *job, [accept, id = job->record.job()] { accept(id, true, 0); },
@@ -237,14 +254,11 @@ void ControllerState::submit(const DeliveryPtr& message) {
           [message](const caf::error& error) { answer(*message, from_caf(error)); });
 }
 
-ControllerState::Job* ControllerState::resumable(const std::string& spec_name,
-                                                 const std::string& hash) {
+ControllerState::Job* ControllerState::resumable(const std::string& spec_name) {
   Job* newest = nullptr;
   for (auto& [id, job] : jobs) {
-    if (job.record.name() != spec_name || job.record.spec_hash() != hash) continue;
-    // One that failed goes on when its cause was mended.
-    const bool over = ended(job.record.state()) && job.record.state() != pb::JOB_FAILED;
-    if (over || job.coordinator) continue;
+    if (job.record.name() != spec_name || job.coordinator) continue;
+    if (ended(job.record.state()) && job.record.state() != pb::JOB_FAILED) continue;
     if (!newest || job.record.submit_seq() > newest->record.submit_seq()) newest = &job;
   }
   return newest;
@@ -371,6 +385,18 @@ void ControllerState::release_left(Job& job) {
       self->send(scheduler, RoleGone{JobId{job.record.job()}, role});
     return !runs;
   });
+}
+
+void ControllerState::pin(const DeliveryPtr& message) {
+  const auto& body = message->envelope->pin_checkpoint();
+  const auto found = jobs.find(body.job());
+  if (found == jobs.end())
+    return answer(*message, Error{Errc::not_found, "no job is named '" + body.job() + "'"});
+  if (!found->second.coordinator)
+    return answer(*message, Error{Errc::unavailable, "job " + body.job() + " does not run"});
+  self->request(found->second.coordinator, kStoreTimeout, outbound(body))
+      .then([message](const DeliveryPtr&) { answer(*message, pb::Done{}); },
+            [message](const caf::error& error) { answer(*message, from_caf(error)); });
 }
 
 void ControllerState::send_events(const DeliveryPtr& message) {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "actors/control/job_state.h"
+#include "actors/control/scrub.h"
 #include "actors/control/store_actors.h"
 
 namespace crabcast::actors {
@@ -41,6 +42,12 @@ void JobState::init(const JobOptions& o) {
   ledger = spawn_ledger(self->system(), o.store, o.spec.checkpoint);
   checkpoints = spawn_checkpoints(self->system(), o.store, spec_hash(o.spec),
                                   caf::actor_cast<caf::actor>(self));
+  if (const double every = o.spec.checkpoint.scrub_seconds; every > 0) {
+    scrub = spawn_scrub(self->system(), o.store,
+                        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(every)),
+                        caf::actor_cast<caf::actor>(self));
+    self->link_to(scrub);
+  }
   self->link_to(ledger);
   self->link_to(checkpoints);
   options.control->publish("job", caf::actor_cast<caf::actor>(self));
@@ -149,6 +156,9 @@ void JobState::deliver(const DeliveryPtr& message) {
     case pb::Envelope::kStopJob:
       answer(*message, pb::Done{});
       machine->on_stop(envelope.stop_job().keep(), envelope.stop_job().reason(), now());
+      break;
+    case pb::Envelope::kPinCheckpoint:
+      set_pin(message);
       break;
     case pb::Envelope::kPlacementChanged: {
       const auto& slots = envelope.placement_changed().placement();
@@ -265,6 +275,8 @@ caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options
           state.machine->on_checkpoint_stored(outcome.id, state.now());
         state.carry_out();
       },
+      [&state](const PatientWrite& write) { state.write(write); },
+      [&state](const DamageFound& damage) { state.damage_found(damage.report); },
       [self, &state](tick_atom) {
         self->delayed_send(self, kTick, tick_atom::value);
         state.machine->on_tick(state.now());

@@ -32,31 +32,31 @@ void JobState::send(const std::string& role, OutboundPtr message) {
 // No later coordinator may give the number away again, even if no commit ever carries it.
 void JobState::act(const PublishGeneration& action) {
   const auto number = action.generation.number();
-  self->request(ledger, kStoreTimeout, StoreValue{kGenerationKey, std::to_string(number)})
-      .then(
-          [this, roles = action.roles, message = outbound(action.generation)] {
-            for (const auto& role : roles) send(role, message);
-          },
-          [this, number](const caf::error& error) {
-            machine->on_generation_failed(number, from_caf(error), now());
-            carry_out();
-          });
+  write(
+      "generation " + std::to_string(number), StoreValue{kGenerationKey, std::to_string(number)},
+      [this, roles = action.roles, message = outbound(action.generation)] {
+        for (const auto& role : roles) send(role, message);
+      },
+      [this, number](const Error& error) {
+        machine->on_generation_failed(number, error, now());
+        carry_out();
+      });
 }
 
 void JobState::act(const WriteCommit& action) {
   auto record = std::make_shared<pb::CommitRecord>(action.record);
   record->set_unix_ms(unix_ms_now());
   const auto step = record->step();
-  self->request(ledger, kStoreTimeout, AppendCommit{std::move(record)})
-      .then(
-          [this, step] {
-            machine->on_commit_durable(step, now());
-            carry_out();
-          },
-          [this, step](const caf::error& error) {
-            machine->on_commit_failed(step, from_caf(error), now());
-            carry_out();
-          });
+  write(
+      "step " + std::to_string(step), AppendCommit{std::move(record)},
+      [this, step] {
+        machine->on_commit_durable(step, now());
+        carry_out();
+      },
+      [this, step](const Error& error) {
+        machine->on_commit_failed(step, error, now());
+        carry_out();
+      });
 }
 
 void JobState::act(const WriteQuarantine& action) {

@@ -29,6 +29,17 @@ Result<std::uint32_t> count_restarts(const storage::JobStore& store) {
   }
 }
 
+// What the newest checkpoint with a readable manifest names.
+Result<std::optional<std::string>> base_of(const storage::JobStore& store,
+                                           const std::vector<CheckpointId>& checkpoints) {
+  for (auto id = checkpoints.rbegin(); id != checkpoints.rend(); ++id) {
+    const auto manifest = store.manifest(*id);
+    if (manifest && !manifest->base_hash().empty()) return std::optional(manifest->base_hash());
+    if (!manifest && manifest.error().code != Errc::corrupt) return fail(manifest.error());
+  }
+  return std::optional<std::string>();
+}
+
 // Every change so far: each is in the commit that it was decided with.
 Status read_mixture(const storage::JobStore& store, const MixtureSpec& mixture,
                     JobHistory& history) {
@@ -70,6 +81,9 @@ Result<JobHistory> read_history(const storage::JobStore& store, const MixtureSpe
   auto checkpoints = store.checkpoint_ids();
   if (!checkpoints) return fail(checkpoints.error());
   for (const auto& id : *checkpoints) history.checkpoints.insert(id.value());
+  auto base = base_of(store, *checkpoints);
+  if (!base) return fail(base.error());
+  history.base_hash = std::move(*base);
   auto evaluations = store.evaluations();
   if (!evaluations) return fail(evaluations.error());
   for (const auto& record : *evaluations) history.evaluated.insert(record.checkpoint());

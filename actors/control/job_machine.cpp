@@ -29,6 +29,7 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
       checkpoints_(std::move(history.checkpoints)),
       evaluated_(std::move(history.evaluated)),
       restarts_used_(history.restarts) {
+  base_hash_ = std::move(history.base_hash);
   for (auto& bad : history.quarantined)
     quarantine_.emplace(SampleId{bad.sample().dataset(), bad.sample().index()}, std::move(bad));
   if (spec_.data.mixture.policy == MixturePolicy::adaptive)

@@ -97,7 +97,8 @@ struct JobHistory {
   std::uint64_t generation = 0;       // the newest whose number was given away
   std::set<std::uint64_t> checkpoints;
   std::set<std::uint64_t> evaluated;
-  std::uint32_t restarts = 0;  // of its processes, since it was started or resumed
+  std::optional<std::string> base_hash;  // of its checkpoints
+  std::uint32_t restarts = 0;            // of its processes, since it was started or resumed
   std::vector<pb::BadSample> quarantined;
   std::optional<pb::CorpusInfo> corpus;    // that its steps were trained on; nullopt: none were
   std::vector<pb::MixtureChange> mixture;  // of policy adaptive
@@ -395,6 +396,7 @@ class JobMachine {
   std::set<std::uint64_t> checkpoints_, evaluated_;
   std::map<std::uint64_t, Save> saving_;  // by checkpoint
   std::set<std::uint64_t> void_saves_;    // of a history that was given up; may be stored yet
+  std::optional<Errc> save_trouble_;      // of the disk, since a checkpoint was stored
   bool save_owed_ = false;                // a checkpoint is due that no commit has brought yet
   std::uint32_t final_save_tries_ = 0;
   std::optional<TimePoint> final_save_at_;

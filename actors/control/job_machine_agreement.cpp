@@ -94,9 +94,10 @@ bool JobMachine::accept_base(const std::string& role, TimePoint now) {
   if (hash.empty()) return true;
   if (base_hash_.value_or(hash) != hash) {
     leave(pb::JOB_FAILED,
-          {Errc::invalid_argument, role + " on node " + member.slot.node() +
-                                       " sees another base than the others: make model.base the "
-                                       "same on all nodes"},
+          {Errc::invalid_argument,
+           role + " on node " + member.slot.node() + " sees another base than " +
+               (last_commit_ == 0 ? "the others" : "the job's checkpoints were made with") + ": " +
+               hash + " instead of " + *base_hash_ + "; make model.base the same on all nodes"},
           now);
     return false;
   }

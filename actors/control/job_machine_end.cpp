@@ -12,6 +12,11 @@ constexpr std::size_t kEvaluationsWaiting = 2;
 constexpr int kEvaluationTries = 3;
 constexpr std::uint32_t kFinalSaveTries = 6;
 
+// It will be so at the next checkpoint, too, until somebody mends it.
+bool is_disk_trouble(Errc code) {
+  return code == Errc::disk_full || code == Errc::io_error || code == Errc::permission_denied;
+}
+
 }  // namespace
 
 // ---- checkpoints ------------------------------------------------------------------------------
@@ -25,6 +30,7 @@ void JobMachine::on_checkpoint_stored(std::uint64_t checkpoint, TimePoint now) {
   saving_.erase(checkpoint);
   if (checkpoint > last_commit_) return;  // its save was given up, and the ledger rewound since
   checkpoints_.insert(checkpoint);
+  save_trouble_.reset();
   event(pb::SEVERITY_INFO, "checkpoint_stored", std::to_string(checkpoint),
         "the state after step " + std::to_string(checkpoint) + " is durable");
   if (evaluation_due(checkpoint)) queue_evaluation(checkpoint);
@@ -70,6 +76,9 @@ void JobMachine::on_checkpoint_failed(std::uint64_t checkpoint, const Error& err
 
 bool JobMachine::forget_save(std::uint64_t checkpoint, const Error& error) {
   if (saving_.erase(checkpoint) == 0) return false;
+  const bool disk = is_disk_trouble(error.code);
+  if (disk && save_trouble_ == error.code) return true;  // said when it began
+  if (disk) save_trouble_ = error.code;
   event(pb::SEVERITY_WARNING, "checkpoint_failed", std::to_string(checkpoint),
         error.message + "; the job goes on, older checkpoints stay");
   return true;

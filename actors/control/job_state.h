@@ -3,21 +3,37 @@
 
 #include <caf/event_based_actor.hpp>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "actors/control/job.h"
+#include "actors/messages.h"
 
 namespace crabcast::actors {
 
 // How long the job actor waits for its store before it takes the request for failed.
 inline constexpr auto kStoreTimeout = std::chrono::seconds(60);
+// Members wait for 75 s for the verdict on a step (trainer.cpp).
+inline constexpr auto kStorePatience = std::chrono::seconds(60);
+inline constexpr auto kStoreRetryEvery = std::chrono::seconds(1);
 // Under this key of the store is the newest generation's number that was given away.
 inline constexpr const char* kGenerationKey = "generation";
 // And under this one the pb::Rollbacks.
 inline constexpr const char* kRollbacksKey = "rollbacks";
+
+// A write that the job waits for.
+struct PatientWrite {
+  using Done = std::function<void()>;
+  using Failed = std::function<void(const Error&)>;
+  std::string what;  // "step 57"
+  std::function<void(const Done&, const Failed&)> ask;
+  Done done;
+  Failed failed;
+  TimePoint since{};
+};
 
 struct JobState {
   static inline const char* name = "job";
@@ -27,7 +43,7 @@ struct JobState {
   caf::event_based_actor* self;
   JobOptions options;
   std::optional<JobMachine> machine;
-  caf::actor ledger, checkpoints;
+  caf::actor ledger, checkpoints, scrub;
 
   struct Agent {
     std::string endpoint;
@@ -39,6 +55,7 @@ struct JobState {
   caf::actor controller;
   std::deque<pb::Event> unreported;
   bool over = false;
+  std::optional<Errc> store_trouble;  // why the ledger cannot be written now
 
   // messages (job.cpp)
   void connect_to(const std::string& endpoint);
@@ -63,6 +80,14 @@ struct JobState {
   void act(const FindCheckpoint& action);
   void act(const ApplyRetention& action);
   void act(const Finish& action);
+  // its store (job_writes.cpp)
+  // Asks the ledger, and again while its disk refuses to be written, for kStorePatience at most.
+  template <class Question>
+  void write(const std::string& what, Question question, std::function<void()> done,
+             std::function<void(const Error&)> failed);
+  void write(const PatientWrite& write);
+  void damage_found(const storage::VerifyReport& report);
+  void set_pin(const DeliveryPtr& message);
 
   void send(const std::string& role, OutboundPtr message);
   // agents (job_agents.cpp)
@@ -75,4 +100,18 @@ struct JobState {
   TimePoint now() const { return self->clock().now(); }
 };
 
+template <class Question>
+void JobState::write(const std::string& what, Question question, std::function<void()> done,
+                     std::function<void(const Error&)> failed) {
+  const auto ask = [this, question = std::move(question)](const PatientWrite::Done& done,
+                                                          const PatientWrite::Failed& failed) {
+    self->request(ledger, kStoreTimeout, question).then(done, [failed](const caf::error& error) {
+      failed(from_caf(error));
+    });
+  };
+  write(PatientWrite{what, ask, std::move(done), std::move(failed), now()});
+}
+
 }  // namespace crabcast::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PatientWrite)

@@ -27,7 +27,7 @@ struct LedgerState {
 caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
                      std::shared_ptr<storage::JobStore> store, const CheckpointSpec& spec) {
   self->state.store = std::move(store);
-  self->state.retention = {spec.keep_last, spec.keep_best, spec.keep_by};
+  self->state.retention = storage::retention_of(spec);
   return {
       // J-1: a commit is history only when it survives power loss.
       [self](const AppendCommit& append) {
@@ -53,6 +53,14 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
       [self](const StoreValue& entry) {
         return to_result(self->state.store->put_value(entry.key, entry.value, Sync::yes));
       },
+      [self](const SetPin& set) {
+        const CheckpointId id{set.checkpoint};
+        return to_result(set.pin ? self->state.store->pin(id, *set.pin)
+                                 : self->state.store->unpin(id));
+      },
+      [self](const MarkDamaged& mark) {
+        return to_result(self->state.store->mark_damaged(mark.report));
+      },
       [self](const Retain& retain) -> caf::result<void> {
         std::set<CheckpointId> in_use;
         for (const auto id : retain.in_use) in_use.insert(CheckpointId{id});
@@ -66,6 +74,8 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
         const auto problem = [&](const storage::VerifyReport& bad) {
           for (const auto& one : bad.problems)
             found.problems.push_back("checkpoint " + std::to_string(bad.id.value()) + ": " + one);
+          // A mark saves the next search the reading; without it nothing is lost.
+          if (bad.damaged) (void)self->state.store->mark_damaged(bad);
         };
         auto newest = self->state.store->newest_verified_up_to(CheckpointId{find.at_most}, problem);
         if (!newest) return to_caf(newest.error());

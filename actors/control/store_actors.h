@@ -1,8 +1,8 @@
 // The two actors that own a job's store, each on a thread of its own, so that a chunk of a
 // checkpoint never delays the commit of a step.
 //
-//   ledger       commits, events, evaluations, retention       <- the job actor
-//   checkpoints  chunks in and out                             <- workers and evaluators (bulk)
+//   ledger       commits, events, evaluations, retention, pins  <- the job actor
+//   checkpoints  chunks in and out                              <- workers and evaluators (bulk)
 //
 // Every write says how durable it is; a failed one is answered as an error.
 #pragma once
@@ -46,6 +46,13 @@ struct StoreEvaluation {
 struct StoreValue {
   std::string key, value;
 };
+struct SetPin {
+  std::uint64_t checkpoint = 0;
+  std::optional<pb::CheckpointPin> pin;  // nothing: it is unpinned
+};
+struct MarkDamaged {
+  storage::VerifyReport report;
+};
 struct Retain {
   std::set<std::uint64_t> in_use;
 };
@@ -88,6 +95,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::DropCheckpoints)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::AppendEvent)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreEvaluation)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::StoreValue)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::SetPin)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::MarkDamaged)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::Retain)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::FindNewest)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::FoundCheckpoint)

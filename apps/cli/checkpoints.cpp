@@ -1,4 +1,5 @@
 // ckpt ls, ckpt verify.
+#include "apps/cli/checkpoint_source.h"
 #include "apps/cli/job_source.h"
 #include "apps/cli/output.h"
 #include "apps/cli/verbs.h"
@@ -14,22 +15,12 @@ using storage::VerifyReport;
 
 constexpr auto kScore = "eval/mean";
 
-json manifest_json(const pb::CheckpointManifest& manifest) {
-  json metrics = json::object();
-  for (const auto& [name, value] : manifest.metrics()) metrics[name] = value;
-  return {{"id", manifest.id()},
-          {"step", manifest.step()},
-          {"generation", manifest.generation()},
-          {"unix_ms", manifest.unix_ms()},
-          {"bytes", manifest.bytes()},
-          {"chunks", manifest.chunks_size()},
-          {"tensors", manifest.tensors_size()},
-          {"spec_hash", manifest.spec_hash()},
-          {"base_hash", manifest.base_hash()},
-          {"metrics", metrics}};
+// What people should know before they rely on it.
+std::string marks_of(bool pinned, bool damaged) {
+  return pinned && damaged ? "pinned, DAMAGED" : pinned ? "pinned" : damaged ? "DAMAGED" : "";
 }
 
-std::vector<std::string> row_of(const pb::CheckpointManifest& manifest) {
+std::vector<std::string> row_of(const pb::CheckpointManifest& manifest, const std::string& marks) {
   const auto score = manifest.metrics().find(kScore);
   return {std::to_string(manifest.id()),
           std::to_string(manifest.step()),
@@ -37,7 +28,8 @@ std::vector<std::string> row_of(const pb::CheckpointManifest& manifest) {
           time_text(manifest.unix_ms()),
           format_bytes(manifest.bytes()),
           std::to_string(manifest.chunks_size()),
-          score == manifest.metrics().end() ? "-" : number_text(score->second, 3)};
+          score == manifest.metrics().end() ? "-" : number_text(score->second, 3),
+          marks};
 }
 
 std::string verify_text(const VerifyReport& report) {
@@ -58,25 +50,33 @@ Exit ckpt_ls(const Common& common, const CheckpointOptions& options) {
   if (!store) return complain(store.error(), common.json);
   auto ids = (*store)->checkpoint_ids();
   if (!ids) return complain(ids.error(), common.json);
+  const auto pins = (*store)->pins();
+  if (!pins) return complain(pins.error(), common.json);
+  const auto damages = (*store)->damages();
+  if (!damages) return complain(damages.error(), common.json);
   json list = json::array();
   std::vector<std::vector<std::string>> rows;
   std::vector<Error> problems;
   for (const auto id : *ids) {
     auto manifest = (*store)->manifest(id);
     if (manifest) {
+      const bool pinned = pins->contains(id), damaged = damages->contains(id);
       list.push_back(manifest_json(*manifest));
-      rows.push_back(row_of(*manifest));
+      list.back()["pinned"] = pinned;
+      list.back()["damaged"] = damaged;
+      rows.push_back(row_of(*manifest, marks_of(pinned, damaged)));
     } else {
       list.push_back({{"id", id.value()}, {"problem", manifest.error().message}});
-      rows.push_back({std::to_string(id.value()), "-", "-", "-", "-", "-", "-"});
+      rows.push_back(
+          {std::to_string(id.value()), "-", "-", "-", "-", "-", "-", marks_of(false, true)});
       problems.push_back(manifest.error());
     }
   }
   if (common.json)
     print_json({{"store", folder->string()}, {"checkpoints", list}});
   else
-    print_text(
-        format_table({"ID", "STEP", "GENERATION", "TIME", "BYTES", "CHUNKS", "SCORE"}, rows));
+    print_text(format_table(
+        {"ID", "STEP", "GENERATION", "TIME", "BYTES", "CHUNKS", "SCORE", "MARKS"}, rows));
   if (ids->empty()) note("no checkpoint is stored yet", common.quiet);
   for (const auto& problem : problems) complain(problem, false);
   return problems.empty() ? Exit::ok : Exit::failed;

@@ -112,6 +112,7 @@ CommandLine::CommandLine()
   add_job_verbs();
   add_looking_verbs();
   add_store_verbs();
+  add_checkpoint_verbs();
   add_generate_verb();
   add_compute_verbs();
   add_adapter_verbs();
@@ -180,7 +181,7 @@ void CommandLine::add_job_verbs() {
                    "Submits with the same key are one job (default: a random key)")
       ->type_name("KEY");
   submit->add_flag("--resume", submit_.resume,
-                   "Go on with the newest job of this name and spec that was stopped");
+                   "Go on with the newest job of this name that was stopped or failed");
 
   auto* cancel = verb(app_, "cancel", "End a job",
                       "  crabcast cancel quickstart-1\n"
@@ -272,16 +273,6 @@ void CommandLine::add_store_verbs() {
              "  crabcast report quickstart-1", report);
   store_verb(app_, "quarantine", "List the training samples of a job that cannot be read, and why",
              "  crabcast quarantine quickstart-1", quarantine);
-  auto* ckpt = verb(app_, "ckpt", "Look at the checkpoints of a job, also while it runs",
-                    "  crabcast ckpt verify quickstart-1", {});
-  store_verb(*ckpt, "ls", "List the checkpoints of a job", "  crabcast ckpt ls quickstart-1",
-             ckpt_ls);
-  store_verb(*ckpt, "verify", "Read checkpoints through and check every chunk",
-             "  crabcast ckpt verify quickstart-1\n"
-             "  crabcast ckpt verify --store /backup/quickstart-1/store --id 80",
-             ckpt_verify)
-      ->add_option("--id", checkpoint_.id, "Only this checkpoint")
-      ->type_name("N");
 }
 
 void CommandLine::add_generate_verb() {

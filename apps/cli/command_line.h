@@ -41,6 +41,7 @@ class CommandLine {
   void add_job_verbs();
   void add_looking_verbs();
   void add_store_verbs();
+  void add_checkpoint_verbs();  // command_line_checkpoints.cpp
   void add_generate_verb();
   void add_compute_verbs();
   void add_adapter_verbs();
@@ -62,6 +63,8 @@ class CommandLine {
   SubmitOptions submit_;
   LogOptions logs_;
   CheckpointOptions checkpoint_;
+  CheckpointImportOptions checkpoint_import_;
+  CheckpointDiffOptions checkpoint_diff_;
   AdapterExportOptions adapter_export_;
   GenerateOptions generate_;
   std::string job_, launch_file_, shell_;

@@ -10,6 +10,8 @@
 #include "apps/cli/control_process.h"
 #include "apps/cli/verbs.h"
 #include "cluster/keys.h"
+#include "protocol/spec_changes.h"
+#include "storage/stored_spec.h"
 
 namespace crabcast::apps {
 namespace {
@@ -28,6 +30,19 @@ Result<std::string> bind_again(Switchboard& switchboard, storage::JobStore& stor
   if (!endpoint) endpoint = switchboard.bind("tcp://" + host + ":*");
   if (endpoint) CRABCAST_TRY(store.put_value(key, *endpoint, Sync::yes));
   return endpoint;
+}
+
+// What the store holds was trained with another spec, perhaps one that this one cannot go on from.
+Status check_spec(const storage::JobStore& store, const JobSpec& spec) {
+  const auto last = store.last_commit();
+  if (!last) return fail(last.error());
+  const auto yaml = storage::newest_spec(store);
+  if (!yaml) return fail(yaml.error());
+  if (!*last || !*yaml) return {};
+  const auto before = parse_job_spec(**yaml, "the spec of the store");
+  if (!before) return fail(before.error().error());
+  const Status same = check_resumable(*before, spec);
+  return same ? same : fail(same.error().within("the job cannot go on with this spec"));
 }
 
 struct Coordinator {
@@ -50,7 +65,8 @@ Result<std::unique_ptr<Coordinator>> open(caf::actor_system& system, const std::
   auto store = storage::JobStore::open(actors::StateFolder::store(options.launch.job_dir()));
   if (!store) return fail(store.error());
   options.store = std::move(*store);
-  CRABCAST_TRY(options.store->put_value("spec", options.launch.spec_yaml(), Sync::yes));
+  CRABCAST_TRY(check_spec(*options.store, options.spec));
+  CRABCAST_TRY(storage::put_spec(*options.store, options.launch.spec_yaml()));
   CRABCAST_TRY(options.store->put_value("job", options.launch.job(), Sync::yes));
   auto history = actors::read_history(*options.store, options.spec.data.mixture);
   if (!history) return fail(history.error());

@@ -219,6 +219,12 @@ std::string time_text(std::int64_t unix_ms) {
   return text;
 }
 
+std::string short_number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return std::isfinite(value) ? text : "-";
+}
+
 std::string number_text(double value, int digits) {
   if (!std::isfinite(value)) return "-";
   char text[64];

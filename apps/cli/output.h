@@ -41,6 +41,7 @@ std::string severity_name(pb::Severity severity);    // "warning"
 std::string time_text(std::int64_t unix_ms);         // local time, "2026-01-31 12:00:05"; "-" for 0
 // With the given number of digits after the point; "-" where it is not finite.
 std::string number_text(double value, int digits);
+std::string short_number(double value);  // three digits, "8.2e-05"; "-" where it is not finite
 // One line: time, severity, kind, subject, message. An incident has two more, indented: culprit,
 // last operation and evidence; and the seconds to detect, decide, re-form, load, redo.
 std::string event_text(const pb::Event& event);

@@ -73,12 +73,33 @@ Exit nodes(const Common& common);
 struct CheckpointOptions {
   std::string job;                  // id; or empty with store
   std::filesystem::path store;      // a job's store folder, for example a copy
-  std::optional<std::uint64_t> id;  // verify: all when empty
+  std::optional<std::uint64_t> id;  // verify: all when empty; show, export: the newest good one
+  std::string note;                 // pin
+  bool dry_run = false;             // gc: only say what it would do
+  std::optional<std::uint32_t> keep_last;  // gc, instead of the spec's
+  std::filesystem::path out;               // export
 };
 Exit ckpt_ls(const Common& common, const CheckpointOptions& options);  // checkpoints.cpp
 Exit ckpt_verify(const Common& common, const CheckpointOptions& options);
-Exit report(const Common& common, const CheckpointOptions& options);      // report_verb.cpp
-Exit quarantine(const Common& common, const CheckpointOptions& options);  // quarantine.cpp
+Exit ckpt_show(const Common& common, const CheckpointOptions& options);  // checkpoint_show.cpp
+Exit ckpt_pin(const Common& common, const CheckpointOptions& options);   // checkpoint_keep.cpp
+Exit ckpt_unpin(const Common& common, const CheckpointOptions& options);
+Exit ckpt_gc(const Common& common, const CheckpointOptions& options);
+Exit ckpt_export(const Common& common,
+                 const CheckpointOptions& options);  // checkpoint_transfer.cpp
+struct CheckpointImportOptions {
+  std::filesystem::path folder;  // what ckpt export wrote
+  std::string job;               // into its store; or
+  std::filesystem::path store;   // into this one; or, without both, as a new job
+};
+Exit ckpt_import(const Common& common, const CheckpointImportOptions& options);
+// Each is JOB@N or STORE@N; without @N the newest.
+struct CheckpointDiffOptions {
+  std::string before, after;
+};
+Exit ckpt_diff(const Common& common, const CheckpointDiffOptions& options);  // checkpoint_diff.cpp
+Exit report(const Common& common, const CheckpointOptions& options);         // report_verb.cpp
+Exit quarantine(const Common& common, const CheckpointOptions& options);     // quarantine.cpp
 
 struct AdapterExportOptions {
   std::string path;                         // a file or folder; or empty with job or store

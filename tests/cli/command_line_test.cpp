@@ -25,7 +25,14 @@ const std::vector<std::vector<std::string>> kVerbs = {
     {"quarantine"},
     {"ckpt"},
     {"ckpt", "ls"},
+    {"ckpt", "show"},
     {"ckpt", "verify"},
+    {"ckpt", "diff"},
+    {"ckpt", "pin"},
+    {"ckpt", "unpin"},
+    {"ckpt", "gc"},
+    {"ckpt", "export"},
+    {"ckpt", "import"},
     {"controller"},
     {"agent"},
     {"generate"},
@@ -208,6 +215,7 @@ TEST_F(CompletionTest, BashTakesItAndEveryVerbIsThere) {
 TEST_F(CompletionTest, OffersOptionsFilesAndFolders) {
   EXPECT_THAT(offers({"logs", "--f"}), ::testing::ElementsAre("--follow"));
   EXPECT_THAT(offers({"ckpt", "verify", "--i"}), ::testing::ElementsAre("--id"));
+  EXPECT_THAT(offers({"ckpt", "gc", "--d"}), ::testing::ElementsAre("--dry-run"));
   const std::string base = folder_.path().string();
   write_file(folder_ / "spec.yaml", "");
   std::filesystem::create_directories(folder_ / "specs");

@@ -7,8 +7,12 @@
 #include <caf/all.hpp>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #include "actors/control/job.h"
+#include "actors/control/job_state.h"
+#include "storage/open_with_env.h"
+#include "tests/storage/fault_fs.h"
 #include "tests/storage/fixtures.h"
 
 namespace crabcast::actors {
@@ -106,7 +110,7 @@ class JobActorTest : public testing::Test {
  protected:
   JobActorTest() {
     spdlog::set_level(spdlog::level::off);
-    store_ = storage::JobStore::open(folder_ / "store").value();
+    store_ = storage::open_job_store(folder_ / "store", disk_.env.get()).value();
     cluster::TransportOptions transport;
     transport.keys = keys();
     transport.process = ProcessId{"coordinator"};
@@ -196,6 +200,7 @@ class JobActorTest : public testing::Test {
   }
 
   TempFolder folder_;
+  storage::FaultDisk disk_;
   std::shared_ptr<storage::JobStore> store_;
   caf::actor_system_config config_;
   caf::actor_system system_{config_};
@@ -215,6 +220,20 @@ TEST_F(JobActorTest, AGenerationsNumberIsStoredBeforeAMemberHearsOfIt) {
   EXPECT_EQ(first->number(), 1U);
   EXPECT_EQ(store_->value("generation").value(), "1");
   EXPECT_EQ(read_history(*store_, MixtureSpec{}).value().generation, 1U);
+}
+
+// A disk that is full, broken or read-only for a while costs a while, and no job.
+TEST_F(JobActorTest, WhatCannotBeStoredWaitsForRoom) {
+  using Fault = storage::FaultFs::Fault;
+  ASSERT_TRUE(starts_worker());
+  disk_.fs->arm(Fault::read_only, 0);
+  Peer worker("member", "node-a");
+  register_worker(worker, 101);
+  std::this_thread::sleep_for(kStoreRetryEvery);  // it tries in vain
+  EXPECT_FALSE(store_->value("generation").value().has_value());
+  disk_.fs->disarm();
+  ASSERT_TRUE(generation(worker));
+  EXPECT_EQ(store_->value("generation").value(), "1");
 }
 
 TEST_F(JobActorTest, TheEndOfAnEarlierProcessDoesNotEndTheNewerOnesMembership) {

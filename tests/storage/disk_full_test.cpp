@@ -1,4 +1,5 @@
-// A full disk: first at each single operation, then on a real small file system.
+// A disk that cannot be written: full, read-only or broken at each single operation, and full on a
+// real small file system.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -15,11 +16,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// OK, or full; anything else is a wrong answer.
+// OK, or refused for this reason; anything else is a wrong answer.
 template <class T>
-bool stored(const Result<T>& result) {
+bool stored(const Result<T>& result, Errc reason = Errc::disk_full) {
   if (!result) {
-    EXPECT_EQ(result.error().code, Errc::disk_full) << result.error().message;
+    EXPECT_EQ(result.error().code, reason) << result.error().message;
   }
   return result.has_value();
 }
@@ -45,18 +46,34 @@ class DiskFullTest : public testing::Test {
   fs::path base_ = folder_ / "base";
 };
 
-TEST_F(DiskFullTest, AtEachOperationTheStoreStaysUsable) {
+struct DiskTrouble {
+  const char* name;
+  FaultFs::Fault fault;
+  Errc code;
+};
+class DiskTroubleTest : public DiskFullTest, public testing::WithParamInterface<DiskTrouble> {};
+INSTANTIATE_TEST_SUITE_P(
+    Faults, DiskTroubleTest,
+    testing::Values(DiskTrouble{"full", FaultFs::Fault::disk_full, Errc::disk_full},
+                    DiskTrouble{"read_only", FaultFs::Fault::read_only, Errc::permission_denied},
+                    DiskTrouble{"broken", FaultFs::Fault::io_error, Errc::io_error}),
+    [](const auto& info) { return info.param.name; });
+
+TEST_P(DiskTroubleTest, AtEachOperationTheStoreStaysUsable) {
+  const Errc code = GetParam().code;
   int operations = 0;
   for (bool struck = true; struck && operations < 500; ++operations) {
-    SCOPED_TRACE("the disk is full after operation " + std::to_string(operations));
+    SCOPED_TRACE("the trouble begins after operation " + std::to_string(operations));
     const fs::path copy = fresh_copy();
     std::uint64_t last = 5;
     {
       FaultDisk disk;
       auto store = must(open_job_store(copy, disk.env.get()));
-      disk.fs->arm(FaultFs::Fault::disk_full, operations);
-      const bool second = stored(write_checkpoint(*store, 6));
-      while (last < 8 && stored(store->append_commit(commit_record(last + 1), Sync::yes))) ++last;
+      disk.fs->arm(GetParam().fault, operations);
+      const bool second = stored(write_checkpoint(*store, 6), code);
+      while (last < 8 && stored(store->append_commit(commit_record(last + 1), Sync::yes), code))
+        ++last;
+      const bool pinned = stored(store->pin(CheckpointId(5), pb::CheckpointPin()), code);
       struck = disk.fs->struck();
 
       // A write that failed may be there all the same, whole: nobody could tell.
@@ -69,22 +86,32 @@ TEST_F(DiskFullTest, AtEachOperationTheStoreStaysUsable) {
         EXPECT_EQ(ids.back(), 6U);
       }
       expect_all_verify(*store);
-      EXPECT_EQ(files_in(copy / "incoming"), 0U);
+      // What cannot be deleted now, the next opening deletes.
+      if (GetParam().fault != FaultFs::Fault::read_only) {
+        EXPECT_EQ(files_in(copy / "incoming"), 0U);
+      }
+      if (pinned) {
+        EXPECT_EQ(must(store->pins()).size(), 1U);
+      }
 
       disk.fs->disarm();  // there is room again
       ++last;
       must(store->append_commit(commit_record(last), Sync::yes));
       must(write_checkpoint(*store, 9));
+      must(store->pin(CheckpointId(9), pb::CheckpointPin()));
+      must(store->compact());
       expect_all_verify(*store);
     }
     auto store = must(JobStore::open(copy));
     expect_ledger(*store, last);
     expect_all_verify(*store);
     EXPECT_EQ(ids_of(*store).back(), 9U);
+    EXPECT_TRUE(must(store->pins()).contains(CheckpointId(9)));
+    EXPECT_EQ(files_in(copy / "incoming"), 0U);
     if (HasFailure()) return;
   }
-  EXPECT_GT(operations, 15) << "the disk was never full";
-  EXPECT_LT(operations, 500) << "the disk was always full";
+  EXPECT_GT(operations, 15) << "there was never trouble";
+  EXPECT_LT(operations, 500) << "there was always trouble";
 }
 
 TEST_F(DiskFullTest, OpeningOnAFullDiskLosesNothing) {

@@ -1,5 +1,5 @@
-// A disk that fails on demand, under the stores: full from the n-th operation on, or dead from the
-// n-th operation on (as at power loss) with every byte forgotten that was not synced.
+// A disk that fails on demand, under the stores, from the n-th operation on: full, read-only,
+// broken, or dead (as at power loss) with every byte forgotten that was not synced.
 #pragma once
 
 #include <rocksdb/env.h>
@@ -17,7 +17,7 @@ namespace crabcast::storage {
 
 class FaultFs : public rocksdb::FileSystemWrapper {
  public:
-  enum class Fault { none, disk_full, power_loss };
+  enum class Fault { none, disk_full, read_only, io_error, power_loss };
   using Status = rocksdb::IOStatus;
   using Options = rocksdb::IOOptions;
   using Debug = rocksdb::IODebugContext;
@@ -115,7 +115,8 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   }
 
   Status DeleteFile(const std::string& path, const Options& options, Debug* debug) override {
-    if (dead()) return Status::IOError("no power");
+    if (is(Fault::power_loss)) return Status::IOError("no power");
+    if (is(Fault::read_only)) return Status::IOError("Read-only file system");
     const std::scoped_lock lock(mutex_);
     files_.erase(path);
     return target()->DeleteFile(path, options, debug);
@@ -201,15 +202,17 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     if (fault_ == Fault::none || left_-- > 0) return Status::OK();
     left_ = 0;
     if (fault_ == Fault::power_loss) return Status::IOError("no power");
+    if (fault_ == Fault::read_only) return Status::IOError("Read-only file system");
+    if (fault_ == Fault::io_error) return Status::IOError("Input/output error");
     // As the real file system reports ENOSPC.
     Status full = Status::NoSpace("No space left on device");
     full.SetRetryable(true);
     return full;
   }
 
-  bool dead() {
+  bool is(Fault fault) {
     const std::scoped_lock lock(mutex_);
-    return fault_ == Fault::power_loss && left_ <= 0;
+    return fault_ == fault && left_ <= 0;
   }
 
   void wrote(const std::string& path, std::uint64_t bytes) {

@@ -1,0 +1,77 @@
+// What a job that goes on may have changed, and what refuses it.
+#include "protocol/spec_changes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace crabcast {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+JobSpec spec(const std::string& more = "", const std::string& steps = "40") {
+  const auto parsed = parse_job_spec(
+      "name: t\nmodel: {base: nano}\ndata: {corpus: {synthetic: {}}}\n"
+      "train:\n  steps: " +
+          steps + "\n" + more,
+      "spec");
+  if (!parsed) throw std::runtime_error(parsed.error().text());
+  return *parsed;
+}
+
+TEST(SpecChanges, EqualSpecsHaveNone) {
+  EXPECT_THAT(spec_changes(spec(), spec()), IsEmpty());
+  EXPECT_TRUE(check_resumable(spec(), spec()));
+}
+
+TEST(SpecChanges, NamesEachFieldWithBothValues) {
+  const auto changes = spec_changes(spec(), spec("  lanes: 8\nresources: {loaders: 2}\n"));
+  ASSERT_EQ(changes.size(), 2U);
+  EXPECT_EQ(changes[0].text(), "train.lanes: 4 in the checkpoint, 8 in the spec");
+  EXPECT_FALSE(changes[0].allowed);
+  EXPECT_EQ(changes[1].field, "resources.loaders");
+  EXPECT_TRUE(changes[1].allowed);
+}
+
+TEST(SpecChanges, RefusalShowsOnlyWhatRefuses) {
+  const auto refused =
+      check_resumable(spec(), spec("  lanes: 8\n  optimizer: {lr: 0.5}\nqueue: other\n"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+  EXPECT_THAT(refused.error().message, HasSubstr("train.lanes: 4"));
+  EXPECT_THAT(refused.error().message, HasSubstr("train.optimizer.lr: 0.0001 in the checkpoint"));
+  EXPECT_THAT(refused.error().message, Not(HasSubstr("queue")));
+}
+
+TEST(SpecChanges, HarmlessOnesGoOn) {
+  for (const char* more :
+       {"resources: {workers: {max: 2}, worker: {cpus: 2}}\n", "checkpoint: {every: 10 steps}\n",
+        "checkpoint: {keep: {last: 9, every: 100 steps, interval: 6h}, scrub: off}\n",
+        "evaluate: {every: 100 steps, samples_per_task: 8}\n", "priority: high\n",
+        "failure: {restarts: 0, non_finite: stop, bad_samples: 0.5}\n"})
+    EXPECT_TRUE(check_resumable(spec(), spec(more))) << more;
+}
+
+TEST(SpecChanges, StepsMayGrowOnly) {
+  EXPECT_TRUE(check_resumable(spec("", "40"), spec("", "41")));
+  EXPECT_FALSE(check_resumable(spec("", "40"), spec("", "39")));
+  JobSpec epochs = spec();
+  epochs.train.steps.reset();
+  epochs.train.epochs = 100;
+  EXPECT_THAT(check_resumable(spec(), epochs).error().message,
+              HasSubstr("train.steps: 40 in the checkpoint, not given in the spec"));
+}
+
+TEST(SpecChanges, WhatIsNamedByAHashMayLieElsewhere) {
+  JobSpec here = spec(), there = spec();
+  here.data.corpus = {std::nullopt, "/data/a"};
+  there.data.corpus = {std::nullopt, "/mnt/b"};
+  there.model.base = "/models/nano";
+  EXPECT_TRUE(check_resumable(here, there));
+  EXPECT_FALSE(check_resumable(spec(), there)) << "a synthetic corpus has a seed";
+}
+
+}  // namespace
+}  // namespace crabcast
