@@ -20,10 +20,10 @@ TEST(Checkpoints, AFailedOneNeverFailsTheJob) {
 
 TEST(Checkpoints, AFullDiskIsSaidOnceUntilOneWasStored) {
   Cast cast(two_workers());
-  cast.failing_saves = 2;
-  ASSERT_TRUE(cast.run_until([&] { return cast.store.contains(9); }));
-  EXPECT_EQ(cast.count("checkpoint_failed"), 1U);
   cast.failing_saves = 1;
+  ASSERT_TRUE(cast.run_until([&] { return cast.store.contains(8); }));
+  EXPECT_EQ(cast.count("checkpoint_failed"), 1U);
+  cast.failing_saves = 2;  // of the last one
   expect_succeeded(cast);
   EXPECT_EQ(cast.count("checkpoint_failed"), 2U);
 }

@@ -16,12 +16,14 @@ namespace {
 namespace fs = std::filesystem;
 using testing::StartsWith;
 
+constexpr std::size_t kChunk = 8000;  // more than a block of RocksDB, so that damage stays in one
+
 class ScrubTest : public StoreActorTest {
  protected:
   ScrubTest() {
     open();
     for (const std::uint64_t id : {10, 20, 30})
-      storage::must(storage::write_checkpoint(*store_, id, {.chunks = 20, .chunk_bytes = 1000}));
+      storage::must(storage::write_checkpoint(*store_, id, {.chunks = 20, .chunk_bytes = kChunk}));
     job_ = keep(system_.spawn([this](caf::event_based_actor*) -> caf::behavior {
       return {[this](const DamageFound& damage) {
         const std::lock_guard lock(mutex_);
@@ -33,7 +35,7 @@ class ScrubTest : public StoreActorTest {
   void open() { store_ = storage::JobStore::open(folder_ / "store").value(); }
   void flip_a_byte(std::uint64_t checkpoint, std::uint32_t chunk) {
     store_.reset();
-    const std::string needle = storage::chunk_bytes(checkpoint, chunk, 1000);
+    const std::string needle = storage::chunk_bytes(checkpoint, chunk, kChunk);
     for (const auto& entry : fs::directory_iterator(folder_ / "store")) {
       if (!entry.is_regular_file()) continue;
       std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
