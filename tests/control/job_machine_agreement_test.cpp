@@ -79,7 +79,9 @@ TEST(SameCorpus, TheFirstCommitSaysWhatItWasTrainedOn) {
       if (const auto* write = std::get_if<WriteCommit>(&action)) commits.push_back(write->record);
     ASSERT_EQ(commits.size(), 1U);
     EXPECT_EQ(commits[0].has_corpus(), step == 1);
-    if (step == 1) EXPECT_EQ(commits[0].corpus().SerializeAsString(), corpus().SerializeAsString());
+    if (step == 1) {
+      EXPECT_EQ(commits[0].corpus().SerializeAsString(), corpus().SerializeAsString());
+    }
     bench.machine->on_commit_durable(step, bench.now);
   }
 }
