@@ -22,8 +22,8 @@ struct SpecChange {
 // Every field that differs, in the order of a printed spec.
 std::vector<SpecChange> spec_changes(const JobSpec& before, const JobSpec& after);
 
-// invalid_argument, with every change that is not allowed, when a state that was trained with `before`
-// cannot go on with `after`.
+// invalid_argument, with every change that is not allowed, when a state that was trained with
+// `before` cannot go on with `after`.
 Status check_resumable(const JobSpec& before, const JobSpec& after);
 
 }  // namespace crabcast

@@ -32,6 +32,7 @@ void JobState::send(const std::string& role, OutboundPtr message) {
 // No later coordinator may give the number away again, even if no commit ever carries it.
 void JobState::act(const PublishGeneration& action) {
   const auto number = action.generation.number();
+  newest_generation = number;
   write(
       "generation " + std::to_string(number), StoreValue{kGenerationKey, std::to_string(number)},
       [this, roles = action.roles, message = outbound(action.generation)] {
@@ -40,7 +41,8 @@ void JobState::act(const PublishGeneration& action) {
       [this, number](const Error& error) {
         machine->on_generation_failed(number, error, now());
         carry_out();
-      });
+      },
+      [this, number] { return number == newest_generation; });
 }
 
 void JobState::act(const WriteCommit& action) {

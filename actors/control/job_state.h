@@ -32,6 +32,7 @@ struct PatientWrite {
   std::function<void(const Done&, const Failed&)> ask;
   Done done;
   Failed failed;
+  std::function<bool()> wanted;  // whether it has not been overtaken while it waited
   TimePoint since{};
 };
 
@@ -55,7 +56,8 @@ struct JobState {
   caf::actor controller;
   std::deque<pb::Event> unreported;
   bool over = false;
-  std::optional<Errc> store_trouble;  // why the ledger cannot be written now
+  std::uint64_t newest_generation = 0;  // that was decided
+  std::optional<Errc> store_trouble;    // why the ledger cannot be written now
 
   // messages (job.cpp)
   void connect_to(const std::string& endpoint);
@@ -83,8 +85,9 @@ struct JobState {
   // its store (job_writes.cpp)
   // Asks the ledger, and again while its disk refuses to be written, for kStorePatience at most.
   template <class Question>
-  void write(const std::string& what, Question question, std::function<void()> done,
-             std::function<void(const Error&)> failed);
+  void write(
+      const std::string& what, Question question, PatientWrite::Done done,
+      PatientWrite::Failed failed, std::function<bool()> wanted = [] { return true; });
   void write(const PatientWrite& write);
   void damage_found(const storage::VerifyReport& report);
   void set_pin(const DeliveryPtr& message);
@@ -101,15 +104,15 @@ struct JobState {
 };
 
 template <class Question>
-void JobState::write(const std::string& what, Question question, std::function<void()> done,
-                     std::function<void(const Error&)> failed) {
+void JobState::write(const std::string& what, Question question, PatientWrite::Done done,
+                     PatientWrite::Failed failed, std::function<bool()> wanted) {
   const auto ask = [this, question = std::move(question)](const PatientWrite::Done& done,
                                                           const PatientWrite::Failed& failed) {
     self->request(ledger, kStoreTimeout, question).then(done, [failed](const caf::error& error) {
       failed(from_caf(error));
     });
   };
-  write(PatientWrite{what, ask, std::move(done), std::move(failed), now()});
+  write(PatientWrite{what, ask, std::move(done), std::move(failed), std::move(wanted), now()});
 }
 
 }  // namespace crabcast::actors

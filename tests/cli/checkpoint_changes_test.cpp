@@ -219,26 +219,65 @@ TEST_F(ResumeTest, RefusesFewerSteps) {
   EXPECT_THAT(done.err, HasSubstr("train.steps: 40 in the checkpoint, 20 in the spec"));
 }
 
+// A coordinator on its own: its agents never answer, so it waits.
+class CoordinatorTest : public ResumeTest {
+ protected:
+  fs::path launch_file() {
+    pb::RoleLaunch launch;
+    launch.set_job("tiny-1");
+    launch.set_spec_yaml(small_spec("tiny"));
+    launch.set_job_dir(job_dir("tiny-1"));
+    launch.set_keys_dir(state() / "keys");
+    launch.set_bind_host("127.0.0.1");
+    const std::string endpoint = read_file(state() / "controller" / "endpoint");
+    launch.set_controller_endpoint(endpoint.substr(0, endpoint.find('\n')));
+    auto& slot = *launch.add_placement();
+    slot.set_role("worker-0");
+    slot.set_kind(pb::ROLE_WORKER);
+    slot.set_node("nowhere");
+    slot.set_agent_endpoint("tcp://127.0.0.1:1");
+    std::string text;
+    google::protobuf::TextFormat::PrintToString(launch, &text);
+    write_file(folder_ / "launch", text);
+    return folder_ / "launch";
+  }
+};
+
 // A store that came another way than through the controller: its coordinator looks, too.
-TEST_F(ResumeTest, TheCoordinatorRefusesAStoreOfAnotherSpec) {
+TEST_F(CoordinatorTest, RefusesAStoreOfAnotherSpec) {
   start();  // which makes the keys
   {
     auto store = open_store("tiny-1");
     must(storage::put_spec(*store, small_spec("tiny") + "  lanes: 8\n"));
     must(store->append_commit(storage::commit_record(1), Sync::yes));
   }
-  pb::RoleLaunch launch;
-  launch.set_job("tiny-1");
-  launch.set_spec_yaml(small_spec("tiny"));
-  launch.set_job_dir(job_dir("tiny-1"));
-  launch.set_keys_dir(state() / "keys");
-  std::string text;
-  google::protobuf::TextFormat::PrintToString(launch, &text);
-  write_file(folder_ / "launch", text);
-  const auto done = run({"role", folder_ / "launch"});
+  const auto done = run({"role", launch_file()});
   EXPECT_EQ(done.code, 3) << done.err;
   EXPECT_THAT(done.err, HasSubstr("train.lanes: 8 in the checkpoint, 4 in the spec"));
   EXPECT_EQ(must(open_store("tiny-1")->last_commit())->step(), 1U);
+}
+
+TEST_F(CoordinatorTest, PinsForTheOneWhoAsksItsController) {
+  start();
+  {
+    auto store = open_store("tiny-1");
+    must(storage::put_spec(*store, small_spec("tiny")));
+    must(store->append_commit(storage::commit_record(1), Sync::yes));
+    must(storage::write_checkpoint(*store, 1));
+  }
+  Program coordinator("crabcast", {"role", launch_file()});
+  ASSERT_TRUE(eventually(
+      [&] {
+        return run_json({"status", "tiny-1"}).value("state", "") == "starting";
+      },
+      60s))
+      << coordinator.err();
+  const auto pinned = run({"ckpt", "pin", "tiny-1", "--id", "1", "--note", "best so far"});
+  EXPECT_EQ(pinned.code, 0) << pinned.err;
+  EXPECT_EQ(run_json({"ckpt", "show", "tiny-1"}).at("pin_note"), "best so far");
+  EXPECT_EQ(run({"ckpt", "pin", "tiny-1", "--id", "9"}).code, 4);
+  EXPECT_EQ(run({"ckpt", "unpin", "tiny-1", "--id", "1"}).code, 0);
+  EXPECT_EQ(run_json({"ckpt", "show", "tiny-1"}).at("pinned"), false);
 }
 
 }  // namespace

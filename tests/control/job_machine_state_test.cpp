@@ -8,6 +8,25 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
+TEST(JobMachineState, AJobThatGoesOnNeedsTheBaseOfItsCheckpoints) {
+  JobHistory history;
+  history.last_commit = 5;
+  history.base_hash = "of its checkpoints";
+  for (const std::string base : {"of its checkpoints", "of another base"}) {
+    Bench bench(history);
+    auto body = Bench::registration("worker-0", 10);
+    body.set_base_hash(base);
+    bench.machine->on_registered(body, bench.now);
+    EXPECT_EQ(bench.machine->leaving(), base == "of another base");
+    if (!bench.machine->leaving()) continue;
+    bench.machine->on_gone("worker-0", "left", true, bench.now, 10);
+    bench.after(seconds(60));
+    bench.after(seconds(60));
+    EXPECT_THAT(bench.machine->status(bench.now, 0).reason(),
+                testing::HasSubstr("of another base instead of of its checkpoints"));
+  }
+}
+
 TEST(JobMachineState, AMissedVerdictIsOnlyToldToThoseWhoWaitForThatVeryStep) {
   JobHistory history;
   history.last_commit = 5;

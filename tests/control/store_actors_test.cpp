@@ -80,6 +80,7 @@ class JobStoreActorTest : public StoreActorTest {
     manifest.set_id(id);
     manifest.set_step(id);
     manifest.set_bytes(bytes.size());
+    manifest.set_base_hash("base-hash");
     *manifest.add_chunks() = entry(bytes);
     auto& tensor = *manifest.add_tensors();
     tensor.set_name("adapter/a");
@@ -248,6 +249,7 @@ TEST_F(JobStoreActorTest, TheHistoryHasCheckpointsAndEvaluations) {
   const auto history = read_history(*store_, MixtureSpec{});
   ASSERT_TRUE(history);
   EXPECT_THAT(history->checkpoints, ElementsAre(4, 8));
+  EXPECT_EQ(history->base_hash, "base-hash");
   EXPECT_THAT(history->evaluated, ElementsAre(8));
 }
 

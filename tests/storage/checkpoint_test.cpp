@@ -304,9 +304,12 @@ TEST_F(CheckpointTest, VerifyNamesADamagedManifest) {
   EXPECT_THAT(must(store_->verify(CheckpointId(100))).problems,
               ElementsAre(StartsWith("manifest/00000100: ")));
   EXPECT_EQ(store_->checkpoints().error().code, Errc::corrupt);
+  must(store_->mark_damaged(must(store_->verify(CheckpointId(100)))));
+  EXPECT_EQ(must(store_->damages()).count(CheckpointId(100)), 1U);
   EXPECT_EQ(must(store_->newest_verified([](const VerifyReport&) {}))->id(), 50U);
   must(write_checkpoint(*store_, 100));
   expect_all_verify(*store_);
+  EXPECT_THAT(must(store_->damages()), IsEmpty());
 }
 
 class RetentionTest : public CheckpointTest {
