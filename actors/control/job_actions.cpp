@@ -62,16 +62,16 @@ void JobState::act(const WriteCommit& action) {
 }
 
 void JobState::act(const WriteQuarantine& action) {
-  self->request(ledger, kStoreTimeout, StoreQuarantine{action.samples})
-      .then(
-          [this] {
-            machine->on_quarantine_durable(now());
-            carry_out();
-          },
-          [this](const caf::error& error) {
-            machine->on_quarantine_failed(from_caf(error), now());
-            carry_out();
-          });
+  write(
+      "bad samples", StoreQuarantine{action.samples},
+      [this] {
+        machine->on_quarantine_durable(now());
+        carry_out();
+      },
+      [this](const Error& error) {
+        machine->on_quarantine_failed(error, now());
+        carry_out();
+      });
 }
 
 void JobState::act(const RewindLedger& action) {
