@@ -1,100 +1,20 @@
+// The controller: what it makes of each message, its agents and coordinators, and placement.
 #include "actors/control/controller.h"
 
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <caf/all.hpp>
-#include <map>
-#include <set>
 
-#include "actors/control/controller_actors.h"
-#include "protocol/job_spec.h"
-#include "protocol/spec_changes.h"
+#include "actors/control/controller_state.h"
 
 namespace crabcast::actors {
 namespace {
 
 using recovered_atom = caf::atom_constant<caf::atom("recovered")>;
 
-constexpr auto kStoreTimeout = std::chrono::seconds(30);
-constexpr auto kAgentTimeout = std::chrono::seconds(20);
 constexpr auto kRecovery = std::chrono::seconds(5);  // for agents and coordinators to come back
-constexpr std::size_t kEventsLimit = 1000;
 
-bool ended(pb::JobState state) {
-  return state == pb::JOB_SUCCEEDED || state == pb::JOB_FAILED || state == pb::JOB_CANCELLED;
-}
-bool active(pb::JobState state) {
-  return state == pb::JOB_STARTING || state == pb::JOB_RUNNING || state == pb::JOB_STOPPING;
-}
-
-bool has_role(const pb::JobRecord& record, const std::string& role) {
-  return std::any_of(record.placement().begin(), record.placement().end(),
-                     [&](const auto& slot) { return slot.role() == role; });
-}
-
-struct ControllerState {
-  static inline const char* name = "controller";
-  explicit ControllerState(caf::event_based_actor* s) : self(s) {}
-
-  struct Job {
-    pb::JobRecord record;
-    JobSpec spec;
-    std::optional<pb::JobStatus> status;  // the coordinator's last report
-    caf::actor coordinator;
-    std::string pending;            // why it waits
-    std::set<std::string> leaving;  // roles that it was scaled down by, and that may run yet
-  };
-  struct Agent {
-    caf::actor handle;
-    pb::Resources total;
-    std::string endpoint;
-    std::vector<pb::RoleStarted> running;
-  };
-
-  caf::event_based_actor* self;
-  ControllerOptions options;
-  caf::actor registry, scheduler;
-  std::map<std::string, Job> jobs;
-  std::map<std::string, Agent> agents;
-  bool recovering = false;
-
-  Status load();
-  void recovered();
-  void deliver(const DeliveryPtr& message);
-  void down(const caf::down_msg& message);
-  void decided(const Decisions& decisions);
-
-  void submit(const DeliveryPtr& message);
-  void cancel(const Delivery& message);
-  void scale(const DeliveryPtr& message);
-  void forward_log(const DeliveryPtr& message);
-  void send_events(const DeliveryPtr& message);
-  void list_actors(const Delivery& message) const;
-  void list_nodes(const Delivery& message) const;
-  void agent_joined(const Delivery& message);
-  void coordinator_joined(const Delivery& message);
-  void coordinator_exited(const pb::RoleExited& exit);
-  void job_reported(const Delivery& message);
-
-  static scheduler::JobRequest request_of(const Job& job);
-  void resize(Job& job, const DeliveryPtr& message);
-  static pb::PlacementChanged placement_of(const Job& job, const std::set<std::string>& removed);
-  void release_left(Job& job);
-  // The newest job of this name that is not over, or failed.
-  Job* resumable(const std::string& spec_name);
-  void pin(const DeliveryPtr& message);
-  void enqueue(Job& job);
-  void start_coordinator(Job& job, const std::string& node);
-  void place(const scheduler::Placement& placement);
-  void finish(Job& job, pb::JobState state, const std::string& reason, Errc code);
-  // Stores the record, then does `then`; an error goes to the log and to `on_error`.
-  void store(const Job& job, std::function<void()> then = {},
-             std::function<void(const Error&)> on_error = {});
-  void event(const std::string& job, pb::Severity severity, const std::string& kind,
-             const std::string& message);
-  pb::JobStatus status_of(const Job& job) const;
-};
+}  // namespace
 
 // ---- start ------------------------------------------------------------------------------------
 
@@ -191,286 +111,6 @@ void ControllerState::deliver(const DeliveryPtr& message) {
   }
 }
 
-void ControllerState::submit(const DeliveryPtr& message) {
-  const auto& body = message->envelope->submit_job();
-  auto spec = parse_job_spec(body.spec_yaml(), "spec");
-  if (!spec) return answer(*message, spec.error().error());
-  const auto accept = [message](const std::string& job, bool resumed, std::uint64_t step) {
-    pb::JobAccepted accepted;
-    accepted.set_job(job);
-    accepted.set_resumed(resumed);
-    accepted.set_resumed_from_step(step);
-    answer(*message, accepted);
-  };
-  for (const auto& [id, job] : jobs)  // the same submit once more
-    if (!body.client_key().empty() && job.record.client_key() == body.client_key())
-      return accept(id, false, 0);
-  if (Job* job = body.resume() ? resumable(spec->name) : nullptr) {
-    if (const Status same = check_resumable(job->spec, *spec); !same) {
-      Error error = same.error().within(job->record.job() + " cannot go on with this spec");
-      error.message +=
-          "; undo this, or begin a new job (crabcast run --fresh, crabcast submit "
-          "without --resume)";
-      return answer(*message, error);
-    }
-    job->spec = *spec;
-    job->record.set_spec_yaml(to_yaml(*spec));
-    job->record.set_spec_hash(spec_hash(*spec));
-    job->record.clear_error_code();
-    job->record.clear_ended_unix_ms();
-    enqueue(*job);
-    store(
-        *job, [accept, id = job->record.job()] { accept(id, true, 0); },
-        [message](const Error& error) { answer(*message, error); });
-    return;
-  }
-  self->request(registry, kStoreTimeout, NewSequence{})
-      .then(
-          [this, message, accept, spec = *spec](std::uint64_t seq) {
-            const auto& body = message->envelope->submit_job();
-            const std::string id = spec.name + "-" + std::to_string(seq);
-            auto& job = jobs[id];
-            job.spec = spec;
-            job.record.set_job(id);
-            job.record.set_name(spec.name);
-            job.record.set_spec_yaml(to_yaml(spec));
-            job.record.set_spec_hash(spec_hash(spec));
-            job.record.set_submit_seq(seq);
-            job.record.set_submitted_unix_ms(unix_ms_now());
-            job.record.set_client_key(body.client_key());
-            job.record.set_state(pb::JOB_PENDING);
-            store(
-                job,
-                [this, id, accept] {
-                  accept(id, false, 0);
-                  event(id, pb::SEVERITY_INFO, "submitted", "waits to be placed");
-                  enqueue(jobs.at(id));
-                },
-                [this, id, message](const Error& error) {
-                  jobs.erase(id);
-                  answer(*message, error);
-                });
-          },
-          [message](const caf::error& error) { answer(*message, from_caf(error)); });
-}
-
-ControllerState::Job* ControllerState::resumable(const std::string& spec_name) {
-  Job* newest = nullptr;
-  for (auto& [id, job] : jobs) {
-    if (job.record.name() != spec_name || job.coordinator) continue;
-    if (ended(job.record.state()) && job.record.state() != pb::JOB_FAILED) continue;
-    if (!newest || job.record.submit_seq() > newest->record.submit_seq()) newest = &job;
-  }
-  return newest;
-}
-
-void ControllerState::enqueue(Job& job) {
-  job.record.set_state(pb::JOB_PENDING);
-  job.record.set_reason("");
-  job.record.clear_error_code();
-  job.status.reset();
-  const auto id = job.record.job();
-  self->request(scheduler, kStoreTimeout, JobQueued{request_of(job)})
-      .then([] {},
-            [id](const caf::error& error) {
-              spdlog::error("job {} was not queued: {}", id, from_caf(error).message);
-            });
-}
-
-void ControllerState::cancel(const Delivery& message) {
-  const auto& body = message.envelope->cancel_job();
-  auto found = jobs.find(body.job());
-  if (found == jobs.end())
-    return answer(message, Error{Errc::not_found, "no job is named '" + body.job() + "'"});
-  Job& job = found->second;
-  if (ended(job.record.state()))
-    return answer(message,
-                  Error{Errc::invalid_argument, "job " + body.job() + " has ended already"});
-  if (job.coordinator) {
-    pb::StopJob stop;
-    stop.set_job(body.job());
-    stop.set_keep(body.keep());
-    stop.set_reason("asked by a client");
-    self->send(job.coordinator, outbound(stop));
-  } else {
-    finish(job, body.keep() ? pb::JOB_STOPPED : pb::JOB_CANCELLED, "asked by a client", Errc::ok);
-  }
-  answer(message, pb::Done{});
-}
-
-// ---- scale ------------------------------------------------------------------------------------
-
-// What the spec asks for, with the workers that were asked for since.
-scheduler::JobRequest ControllerState::request_of(const Job& job) {
-  JobSpec spec = job.spec;
-  if (const auto workers = job.record.workers(); workers > 0) {
-    spec.resources.workers_max = workers;
-    spec.resources.workers_min = std::min(spec.resources.workers_min, workers);
-  }
-  return scheduler::job_request(JobId{job.record.job()}, spec, job.record.submit_seq());
-}
-
-void ControllerState::scale(const DeliveryPtr& message) {
-  const auto& body = message->envelope->scale_job();
-  auto found = jobs.find(body.job());
-  if (found == jobs.end())
-    return answer(*message,
-                  Error{Errc::not_found, "no job is named '" + body.job() + "'; see crabcast ps"});
-  Job& job = found->second;
-  if (ended(job.record.state()))
-    return answer(*message,
-                  Error{Errc::invalid_argument, "job " + body.job() + " has ended already"});
-  const auto lanes = job.spec.train.lanes;
-  if (body.workers() < 1 || body.workers() > lanes)
-    return answer(*message,
-                  Error{Errc::invalid_argument,
-                        "job " + body.job() + " can have from 1 to " + std::to_string(lanes) +
-                            " workers (train.lanes), not " + std::to_string(body.workers())});
-  job.record.set_workers(body.workers());
-  // J-1: what was asked for is durable before it is acknowledged.
-  store(
-      job,
-      [this, message, id = body.job()] {
-        if (auto known = jobs.find(id); known != jobs.end()) resize(known->second, message);
-      },
-      [message](const Error& error) { answer(*message, error); });
-}
-
-void ControllerState::resize(Job& job, const DeliveryPtr& message) {
-  const auto id = job.record.job();
-  event(id, pb::SEVERITY_INFO, "scaled", "to " + std::to_string(job.record.workers()) + " workers");
-  if (job.record.state() == pb::JOB_STOPPED)  // it has them when it goes on
-    return answer(*message, pb::Done{});
-  self->request(scheduler, kStoreTimeout, JobResized{request_of(job)})
-      .then(
-          [this, message, id](const std::vector<std::string>& surplus) {
-            answer(*message, pb::Done{});
-            auto known = jobs.find(id);
-            if (known == jobs.end()) return;
-            Job& job = known->second;
-            const std::set<std::string> removed(surplus.begin(), surplus.end());
-            auto& slots = *job.record.mutable_placement();
-            slots.erase(
-                std::remove_if(slots.begin(), slots.end(),
-                               [&](const auto& slot) { return removed.contains(slot.role()); }),
-                slots.end());
-            job.leaving.insert(removed.begin(), removed.end());
-            store(job);
-            // Without a coordinator: it is told when it registers.
-            if (job.coordinator) self->send(job.coordinator, outbound(placement_of(job, removed)));
-          },
-          [message](const caf::error& error) { answer(*message, from_caf(error)); });
-}
-
-// All of it: what the coordinator knows already changes nothing.
-pb::PlacementChanged ControllerState::placement_of(const Job& job,
-                                                   const std::set<std::string>& removed) {
-  pb::PlacementChanged body;
-  body.set_job(job.record.job());
-  *body.mutable_placement() = job.record.placement();
-  for (const auto& role : removed) body.add_removed(role);
-  if (job.record.workers() > 0)
-    body.set_workers_min(std::min(job.spec.resources.workers_min, job.record.workers()));
-  return body;
-}
-
-// Gives the room of roles back that have left.
-void ControllerState::release_left(Job& job) {
-  const auto& actors = job.status->actors();
-  std::erase_if(job.leaving, [&](const std::string& role) {
-    const bool runs = std::any_of(actors.begin(), actors.end(), [&](const auto& actor) {
-      return actor.name() == role && actor.state() != pb::ACTOR_GONE;
-    });
-    if (!runs && !has_role(job.record, role))
-      self->send(scheduler, RoleGone{JobId{job.record.job()}, role});
-    return !runs;
-  });
-}
-
-void ControllerState::pin(const DeliveryPtr& message) {
-  const auto& body = message->envelope->pin_checkpoint();
-  const auto found = jobs.find(body.job());
-  if (found == jobs.end())
-    return answer(*message, Error{Errc::not_found, "no job is named '" + body.job() + "'"});
-  if (!found->second.coordinator)
-    return answer(*message, Error{Errc::unavailable, "job " + body.job() + " does not run"});
-  self->request(found->second.coordinator, kStoreTimeout, outbound(body))
-      .then([message](const DeliveryPtr&) { answer(*message, pb::Done{}); },
-            [message](const caf::error& error) { answer(*message, from_caf(error)); });
-}
-
-void ControllerState::send_events(const DeliveryPtr& message) {
-  const auto& query = message->envelope->get_events();
-  if (!query.job().empty() && !jobs.contains(query.job()))
-    return answer(*message, Error{Errc::not_found, "no job is named '" + query.job() + "'"});
-  const auto limit =
-      query.limit() == 0 ? kEventsLimit : std::min<std::size_t>(query.limit(), kEventsLimit);
-  self->request(registry, kStoreTimeout, ReadEvents{query.job(), query.after_seq(), limit})
-      .then(
-          [message](const EventsRead& read) {
-            pb::EventList list;
-            for (const auto& one : *read.events) *list.add_events() = one;
-            answer(*message, list);
-          },
-          [message](const caf::error& error) { answer(*message, from_caf(error)); });
-}
-
-void ControllerState::forward_log(const DeliveryPtr& message) {
-  const auto& query = message->envelope->get_log();
-  auto found = jobs.find(query.job());
-  if (found == jobs.end())
-    return answer(*message, Error{Errc::not_found, "no job is named '" + query.job() + "'"});
-  for (const auto& slot : found->second.record.placement()) {
-    if (slot.role() != query.role()) continue;
-    auto agent = agents.find(slot.node());
-    if (agent == agents.end())
-      return answer(*message, Error{Errc::unavailable, "node " + slot.node() + " is not here"});
-    auto request = std::make_shared<Outbound>();
-    *request->envelope.mutable_get_log() = query;
-    self->request(agent->second.handle, kAgentTimeout, OutboundPtr(std::move(request)))
-        .then(
-            [message](const DeliveryPtr& piece) { answer(*message, piece->envelope->log_piece()); },
-            [message](const caf::error& error) { answer(*message, from_caf(error)); });
-    return;
-  }
-  answer(*message, Error{Errc::not_found, "job " + query.job() + " has no role '" + query.role() +
-                                              "'; see crabcast ps " + query.job()});
-}
-
-void ControllerState::list_actors(const Delivery& message) const {
-  const auto& wanted = message.envelope->list_actors().job();
-  if (!wanted.empty() && !jobs.contains(wanted))
-    return answer(message, Error{Errc::not_found, "no job is named '" + wanted + "'"});
-  pb::ActorList list;
-  for (const auto& [id, job] : jobs) {
-    if (!wanted.empty() && id != wanted) continue;
-    if (job.status)
-      for (const auto& actor : job.status->actors()) *list.add_actors() = actor;
-  }
-  answer(message, list);
-}
-
-void ControllerState::list_nodes(const Delivery& message) const {
-  pb::NodeList list;
-  for (const auto& [node, agent] : agents) {
-    auto& status = *list.add_nodes();
-    status.set_node(node);
-    *status.mutable_total() = agent.total;
-    status.set_state(pb::ACTOR_HEALTHY);
-    status.set_roles(static_cast<std::uint32_t>(agent.running.size()));
-    status.set_agent_endpoint(agent.endpoint);
-    auto& free = *status.mutable_free();
-    free = agent.total;
-    for (const auto& role : agent.running) {
-      free.set_cpus(free.cpus() - role.resources().cpus());
-      free.set_gpus(free.gpus() - std::min(free.gpus(), role.resources().gpus()));
-      free.set_memory_bytes(free.memory_bytes() -
-                            std::min(free.memory_bytes(), role.resources().memory_bytes()));
-    }
-  }
-  answer(message, list);
-}
-
 // ---- agents and coordinators --------------------------------------------------------------------
 
 void ControllerState::agent_joined(const Delivery& message) {
@@ -535,7 +175,7 @@ void ControllerState::job_reported(const Delivery& message) {
   if (body.events_size() > 0) {
     auto events =
         std::make_shared<const std::vector<pb::Event>>(body.events().begin(), body.events().end());
-    self->request(registry, kStoreTimeout, PutEvents{std::move(events)})
+    self->request(registry, kRegistryTimeout, PutEvents{std::move(events)})
         .then([] {},
               [](const caf::error& error) {
                 spdlog::error("events were not stored: {}", from_caf(error).message);
@@ -680,7 +320,8 @@ void ControllerState::finish(Job& job, pb::JobState state, const std::string& re
 
 void ControllerState::store(const Job& job, std::function<void()> then,
                             std::function<void(const Error&)> on_error) {
-  self->request(registry, kStoreTimeout, PutJob{std::make_shared<const pb::JobRecord>(job.record)})
+  self->request(registry, kRegistryTimeout,
+                PutJob{std::make_shared<const pb::JobRecord>(job.record)})
       .then(
           [then] {
             if (then) then();
@@ -701,7 +342,7 @@ void ControllerState::event(const std::string& job, pb::Severity severity, const
   event.set_kind(kind);
   event.set_message(message);
   event.set_unix_ms(unix_ms_now());
-  self->request(registry, kStoreTimeout,
+  self->request(registry, kRegistryTimeout,
                 PutEvents{std::make_shared<const std::vector<pb::Event>>(1, std::move(event))})
       .then([] {},
             [](const caf::error& error) {
@@ -725,6 +366,8 @@ pb::JobStatus ControllerState::status_of(const Job& job) const {
   status.set_ended_unix_ms(job.record.ended_unix_ms());
   return status;
 }
+
+namespace {
 
 caf::behavior controller(caf::stateful_actor<ControllerState>* self,
                          const ControllerOptions& options) {

@@ -71,13 +71,14 @@ void add_bad_rows(Rows& films) {
   for (const char* path : {"../../../../../../etc/passwd", "../../../arig/../../x.mp4", ""})
     films.add(Fate::bad, {{"video_path", path}});
   films.add(Fate::bad, {{"video_path", std::string("a\0b", 3)}});
-  films.add(Fate::bad, {{"audio_path", 5}});
+  films.add(Fate::bad, {{"audio_path", json::array({"a.mp3"})}});
   films.add(Fate::bad, {{"label", nullptr}});
 }
 
 TEST(BrokenCorpus, ExactlyTheGoodSamplesAreTrained) {
   const TemporaryFolder folder;
   const auto state = folder / "state", corpus = folder / "corpus";
+  fs::create_directories(corpus);
   for (const char* set : {"ks", "arig"})
     fs::copy(shared_corpus() / set, corpus / set, fs::copy_options::recursive);
   Rows films(corpus / "ks"), pictures(corpus / "arig");

@@ -1,0 +1,97 @@
+// The state of the controller actor. Only controller*.cpp include this; others see controller.h.
+#pragma once
+
+#include <algorithm>
+#include <caf/event_based_actor.hpp>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "actors/control/controller.h"
+#include "actors/control/controller_actors.h"
+#include "protocol/job_spec.h"
+
+namespace crabcast::actors {
+
+// How long the controller waits for its registry before it takes the request for failed.
+inline constexpr auto kRegistryTimeout = std::chrono::seconds(30);
+inline constexpr auto kAgentTimeout = std::chrono::seconds(20);
+
+inline bool ended(pb::JobState state) {
+  return state == pb::JOB_SUCCEEDED || state == pb::JOB_FAILED || state == pb::JOB_CANCELLED;
+}
+inline bool active(pb::JobState state) {
+  return state == pb::JOB_STARTING || state == pb::JOB_RUNNING || state == pb::JOB_STOPPING;
+}
+inline bool has_role(const pb::JobRecord& record, const std::string& role) {
+  return std::any_of(record.placement().begin(), record.placement().end(),
+                     [&](const auto& slot) { return slot.role() == role; });
+}
+
+struct ControllerState {
+  static inline const char* name = "controller";
+  explicit ControllerState(caf::event_based_actor* s) : self(s) {}
+
+  struct Job {
+    pb::JobRecord record;
+    JobSpec spec;
+    std::optional<pb::JobStatus> status;  // the coordinator's last report
+    caf::actor coordinator;
+    std::string pending;            // why it waits
+    std::set<std::string> leaving;  // roles that it was scaled down by, and that may run yet
+  };
+  struct Agent {
+    caf::actor handle;
+    pb::Resources total;
+    std::string endpoint;
+    std::vector<pb::RoleStarted> running;
+  };
+
+  caf::event_based_actor* self;
+  ControllerOptions options;
+  caf::actor registry, scheduler;
+  std::map<std::string, Job> jobs;
+  std::map<std::string, Agent> agents;
+  bool recovering = false;
+
+  Status load();
+  void recovered();
+  void deliver(const DeliveryPtr& message);
+  void down(const caf::down_msg& message);
+  void decided(const Decisions& decisions);
+
+  void submit(const DeliveryPtr& message);
+  void cancel(const Delivery& message);
+  void scale(const DeliveryPtr& message);
+  void forward_log(const DeliveryPtr& message);
+  void send_events(const DeliveryPtr& message);
+  void list_actors(const Delivery& message) const;
+  void list_nodes(const Delivery& message) const;
+  void agent_joined(const Delivery& message);
+  void coordinator_joined(const Delivery& message);
+  void coordinator_exited(const pb::RoleExited& exit);
+  void job_reported(const Delivery& message);
+
+  static scheduler::JobRequest request_of(const Job& job);
+  void resize(Job& job, const DeliveryPtr& message);
+  static pb::PlacementChanged placement_of(const Job& job, const std::set<std::string>& removed);
+  void release_left(Job& job);
+  // The newest job of this name that is not over, or failed.
+  Job* resumable(const std::string& spec_name);
+  void pin(const DeliveryPtr& message);
+  void enqueue(Job& job);
+  void start_coordinator(Job& job, const std::string& node);
+  void place(const scheduler::Placement& placement);
+  void finish(Job& job, pb::JobState state, const std::string& reason, Errc code);
+  // Stores the record, then does `then`; an error goes to the log and to `on_error`.
+  void store(const Job& job, std::function<void()> then = {},
+             std::function<void(const Error&)> on_error = {});
+  void event(const std::string& job, pb::Severity severity, const std::string& kind,
+             const std::string& message);
+  pb::JobStatus status_of(const Job& job) const;
+};
+
+}  // namespace crabcast::actors
