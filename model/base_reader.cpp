@@ -11,7 +11,7 @@ namespace crabcast::model {
 namespace {
 
 constexpr std::uint64_t kBufferBytes = 2ULL << 20;  // small enough for a processor's cache
-constexpr std::uint64_t kReadAhead = 32ULL << 20;    // keeps the disk busy while bytes are hashed
+constexpr std::uint64_t kReadAhead = 32ULL << 20;   // keeps the disk busy while bytes are hashed
 constexpr std::size_t kAlignment = 64;
 
 }  // namespace
