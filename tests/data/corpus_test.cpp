@@ -165,8 +165,8 @@ TEST(Corpus, MatchingRowsHaveTwoVideosOrTwoSounds) {
   EXPECT_EQ(v2a.reference, "correct_audio 1");
   EXPECT_NE(a2v.question.find("video1"), std::string::npos);
   EXPECT_NE(v2a.question.find("audio1"), std::string::npos);
-  for (const auto& summary : open(folder, {"action_recognition"})->summary())
-    EXPECT_EQ(datasets()[summary.dataset].id, "ks");
+  const auto others = open(folder, {"action_recognition"});
+  for (const auto& summary : others->summary()) EXPECT_EQ(datasets()[summary.dataset].id, "ks");
 }
 
 TEST(Corpus, QuestionsHoldWhatTheRowAsks) {

@@ -179,7 +179,7 @@ TEST(SamplerProperty, BillionsOfSamples) {
                     {7, Task::av_question_answering, 500'000'000},
                     {16, Task::captioning, 17}};
     if (plan.mixture.policy == MixturePolicy::adaptive)
-      plan.changes = {{1'000'001, {4000, 1000, 250, 1000, 1000, 1000, 1000}}};
+      plan.changes = {{1'000'001, {4000, 1000, 250, 1000, 1000, 1000, 1000, 1000}}};
     const auto sampler = make(plan);
     EXPECT_EQ(sampler.steps_allowed(), 3 * 2'000'000'017ULL / 64);
     std::set<std::pair<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>>> seen;
@@ -252,7 +252,7 @@ TEST(SamplerShares, EveryBatchIsNearItsShares) {
 TEST(SamplerShares, AChangeCountsFromItsStepOn) {
   auto plan = three_sets(MixturePolicy::adaptive);
   plan.global_batch = 40;
-  plan.changes = {{101, {1000, 1000, 1000, 1000, 1000, 1000, 3000}}};
+  plan.changes = {{101, {1000, 1000, 1000, 1000, 1000, 1000, 3000, 1000}}};
   const auto sampler = make(plan);
   EXPECT_NEAR(shares(sampler, 100)[2], 0.5, 1e-3);
   const auto before = sampler.drawn(100), after = sampler.drawn(300);
@@ -274,13 +274,13 @@ TEST(SamplerShares, ACapHandsTheShareOn) {
 
 TEST(SamplerShares, RefusesHistoriesThatMakeNoSense) {
   auto plan = three_sets(MixturePolicy::task_balanced);
-  plan.changes = {{10, {1, 1, 1, 1, 1, 1, 1}}};
+  plan.changes = {{10, {1, 1, 1, 1, 1, 1, 1, 1}}};
   EXPECT_EQ(Sampler::create(plan).error().code, Errc::invalid_argument) << "not adaptive";
   plan.mixture.policy = MixturePolicy::adaptive;
   EXPECT_TRUE(Sampler::create(plan).has_value());
-  plan.changes.push_back({10, {1, 1, 1, 1, 1, 1, 1}});
+  plan.changes.push_back({10, {1, 1, 1, 1, 1, 1, 1, 1}});
   EXPECT_EQ(Sampler::create(plan).error().code, Errc::invalid_argument) << "out of order";
-  plan.changes.back() = {11, {1, 1, 0, 1, 1, 1, 1}};
+  plan.changes.back() = {11, {1, 1, 0, 1, 1, 1, 1, 1}};
   EXPECT_EQ(Sampler::create(plan).error().code, Errc::invalid_argument) << "no weight";
 }
 
