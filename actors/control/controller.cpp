@@ -146,11 +146,7 @@ void ControllerState::coordinator_joined(const Delivery& message) {
   job.coordinator = message.sender;
   job.status = body.status();
   self->monitor(job.coordinator);
-  // It may have been started with an older placement.
-  std::set<std::string> removed = job.leaving;
-  for (const auto& actor : body.status().actors())
-    if (!has_role(job.record, actor.name())) removed.insert(actor.name());
-  self->send(job.coordinator, outbound(placement_of(job, removed)));
+  tell_newer_placement(job, body.status());
   if (job.record.state() != pb::JOB_RUNNING) {
     job.record.set_state(pb::JOB_RUNNING);
     if (job.record.started_unix_ms() == 0) job.record.set_started_unix_ms(unix_ms_now());

@@ -62,21 +62,34 @@ void ControllerState::resize(Job& job, const DeliveryPtr& message) {
             job.leaving.insert(removed.begin(), removed.end());
             store(job);
             // Without a coordinator: it is told when it registers.
-            if (job.coordinator) self->send(job.coordinator, outbound(placement_of(job, removed)));
+            if (job.coordinator) self->send(job.coordinator, outbound(without(job, removed)));
           },
           [message](const caf::error& error) { answer(*message, from_caf(error)); });
 }
 
-// All of it: what the coordinator knows already changes nothing.
-pb::PlacementChanged ControllerState::placement_of(const Job& job,
-                                                   const std::set<std::string>& removed) {
+pb::PlacementChanged ControllerState::without(const Job& job,
+                                              const std::set<std::string>& removed) {
   pb::PlacementChanged body;
   body.set_job(job.record.job());
-  *body.mutable_placement() = job.record.placement();
   for (const auto& role : removed) body.add_removed(role);
   if (job.record.workers() > 0)
     body.set_workers_min(std::min(job.spec.resources.workers_min, job.record.workers()));
   return body;
+}
+
+// A coordinator that was started again has the placement of its first start: it is told of roles
+// that were added, moved or taken away since.
+void ControllerState::tell_newer_placement(const Job& job, const pb::JobStatus& known) {
+  std::set<std::string> removed = job.leaving;
+  for (const auto& actor : known.actors())
+    if (!has_role(job.record, actor.name())) removed.insert(actor.name());
+  auto body = without(job, removed);
+  for (const auto& slot : job.record.placement())
+    if (std::none_of(known.actors().begin(), known.actors().end(), [&](const auto& actor) {
+          return actor.name() == slot.role() && actor.node() == slot.node();
+        }))
+      *body.add_placement() = slot;
+  self->send(job.coordinator, outbound(body));
 }
 
 // Gives the room of roles back that have left.

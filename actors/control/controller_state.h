@@ -77,7 +77,8 @@ struct ControllerState {
 
   static scheduler::JobRequest request_of(const Job& job);
   void resize(Job& job, const DeliveryPtr& message);
-  static pb::PlacementChanged placement_of(const Job& job, const std::set<std::string>& removed);
+  static pb::PlacementChanged without(const Job& job, const std::set<std::string>& removed);
+  void tell_newer_placement(const Job& job, const pb::JobStatus& known);
   void release_left(Job& job);
   // The newest job of this name that is not over, or failed.
   Job* resumable(const std::string& spec_name);

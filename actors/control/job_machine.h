@@ -14,8 +14,8 @@
 #include <variant>
 #include <vector>
 
-#include "actors/control/loss_watch.h"
 #include "actors/control/mixture.h"
+#include "actors/control/step_watch.h"
 #include "protocol/clock.h"
 #include "protocol/envelope.pb.h"
 #include "protocol/error.h"
@@ -34,7 +34,7 @@ struct JobTimeouts {
   Duration evaluation = std::chrono::minutes(30);
   Duration leave = std::chrono::seconds(10);       // members end after LeaveJob or StopProcess
   Duration stuck_least = std::chrono::seconds(5);  // nobody is taken for stuck before
-  std::uint32_t tries = 3;  // losses of one process without a step committed between
+  std::uint32_t losses_without_progress = 3;       // of one process; then the job ends
   Duration back_off_first = std::chrono::milliseconds(200);
   Duration back_off_most = std::chrono::seconds(10);
 };

@@ -86,7 +86,8 @@ void JobMachine::lose_member(const std::string& role, const std::string& evidenc
   forget_saves_of(role, "was lost while it saved it");
   give_back_evaluation(role);
   start_evaluations(now);
-  if (++member.losses >= timeouts_.tries && give_up_for_lack_of_progress(role, evidence, now))
+  if (++member.losses >= timeouts_.losses_without_progress &&
+      give_up_for_lack_of_progress(role, evidence, now))
     return;
   // Whatever cannot be reached must not act any more either.
   if (exited)

@@ -1,6 +1,7 @@
 // Numbers of a job that go wrong: losses and gradients that are not finite or jump, and members
 // that disagree about a sum that all of them should have (silent corruption).
 #include <algorithm>
+#include <cstdio>
 #include <map>
 
 #include "actors/control/job_machine.h"

@@ -1,5 +1,6 @@
 // Members of a job that stand still, and workers that are slower than the others.
 #include <algorithm>
+#include <cstdio>
 
 #include "actors/control/job_machine.h"
 
@@ -29,7 +30,7 @@ bool waits_for_batch(const std::string& doing) {
 // What members said while this process stood still lies in its mailbox: nobody is late by that.
 void JobMachine::forgive_own_standstill(TimePoint now) {
   const auto gap = now - std::exchange(last_tick_, now);
-  if (gap < kOwnStandstill || gap == now.time_since_epoch()) return;
+  if (gap < kOwnStandstill) return;
   for (auto& [role, member] : members_)
     for (TimePoint* at : {&member.last_progress, &member.last_sign, &member.since})
       if (*at != TimePoint{}) *at = std::min(now, *at + gap);
@@ -130,6 +131,7 @@ void JobMachine::watch_pace(const std::vector<std::string>& roles, TimePoint now
     for (const auto& other : roles)
       if (other != role) others.push_back(pace_of(other));
     Member& member = members_.at(role);
+    if (leaves(member)) continue;  // that is what its state says
     const double mine = pace_of(role), usual = median(others);
     const auto change = member.pace.see(mine, usual);
     if (change == SlowWatch::Change::became_slow) {

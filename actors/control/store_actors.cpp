@@ -5,7 +5,7 @@
 #include <caf/all.hpp>
 #include <map>
 
-#include "actors/control/loss_watch.h"
+#include "actors/control/step_watch.h"
 #include "protocol/sums.h"
 
 namespace crabcast::actors {

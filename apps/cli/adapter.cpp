@@ -10,12 +10,12 @@
 #include <csignal>
 #include <span>
 
-#include "apps/cli/job_source.h"
+#include "apps/cli/checkpoint_source.h"
 #include "apps/cli/output.h"
 #include "apps/cli/programs.h"
 #include "apps/cli/verbs.h"
 #include "protocol/format.h"
-#include "storage/job_store.h"
+#include "storage/stored_spec.h"
 
 extern char** environ;
 
@@ -83,17 +83,6 @@ class ComputeProgram {
   int input_ = -1;
 };
 
-Result<pb::CheckpointManifest> find_checkpoint(const JobStore& store,
-                                               const std::optional<std::uint64_t>& id) {
-  if (id) return store.manifest(CheckpointId{*id});
-  auto newest = store.newest_verified([](const storage::VerifyReport& report) {
-    note("checkpoint " + std::to_string(report.id.value()) + " is damaged and passed over");
-  });
-  if (!newest) return fail(newest.error());
-  if (!*newest) return fail(Errc::not_found, "the job has no checkpoint yet");
-  return **newest;
-}
-
 // Up to the end of the adapter, which a checkpoint begins with.
 std::uint64_t adapter_bytes(const pb::CheckpointManifest& manifest) {
   std::uint64_t end = 0;
@@ -103,11 +92,10 @@ std::uint64_t adapter_bytes(const pb::CheckpointManifest& manifest) {
   return end;
 }
 
-Result<int> export_checkpoint(const JobStore& store, const AdapterExportOptions& options,
-                              bool json) {
-  auto manifest = find_checkpoint(store, options.checkpoint);
-  if (!manifest) return fail(manifest.error());
-  auto spec = store.value("spec");
+Result<int> export_adapter(const OpenedCheckpoint& opened, const AdapterExportOptions& options,
+                           bool json) {
+  const auto& manifest = opened.manifest;
+  const auto spec = storage::newest_spec(*opened.store);  // what the adapter is never changes
   if (!spec) return fail(spec.error());
   if (!*spec) return fail(Errc::corrupt, "the job's store does not hold its spec");
   std::vector<std::string> arguments = {"adapter",  "export",       "--checkpoint-on-stdin",
@@ -116,15 +104,15 @@ Result<int> export_checkpoint(const JobStore& store, const AdapterExportOptions&
   if (json) arguments.emplace_back("--json");
   auto program = ComputeProgram::start(arguments);
   if (!program) return fail(program.error());
-  bool reads = program->write_text(manifest->SerializeAsString()) && program->write_text(**spec);
-  std::uint64_t left = adapter_bytes(*manifest);
+  bool reads = program->write_text(manifest.SerializeAsString()) && program->write_text(**spec);
+  std::uint64_t left = adapter_bytes(manifest);
   const auto visit = [&](const pb::ChunkEntry&, std::span<const std::byte> bytes) {
     const auto count = std::min<std::uint64_t>(left, bytes.size());
     reads = reads && program->write(bytes.first(count));
     left -= count;
     return reads && left > 0;
   };
-  if (const Status read = store.for_each_chunk(CheckpointId{manifest->id()}, visit); !read)
+  if (const Status read = opened.store->for_each_chunk(CheckpointId{manifest.id()}, visit); !read)
     complain(read.error(), false);  // the other program ends with an error, too
   return program->finish();
 }
@@ -146,11 +134,9 @@ Exit export_file(const AdapterExportOptions& options, bool json) {
 Exit adapter_export(const Common& common, const AdapterExportOptions& options) {
   if (!options.path.empty()) return export_file(options, common.json);
   ::signal(SIGPIPE, SIG_IGN);  // who no longer reads has said why
-  auto folder = store_folder(common, options.job, options.store);
-  if (!folder) return complain(folder.error(), common.json);
-  auto store = JobStore::open_read_only(*folder);
-  if (!store) return complain(store.error(), common.json);
-  auto code = export_checkpoint(**store, options, common.json);
+  const auto opened = open_checkpoint(common, options.job, options.store, options.checkpoint);
+  if (!opened) return complain(opened.error(), common.json);
+  const auto code = export_adapter(*opened, options, common.json);
   if (!code) return complain(code.error(), common.json);
   return static_cast<Exit>(*code);
 }

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "apps/cli/checkpoint_source.h"
-#include "apps/cli/job_source.h"
 #include "apps/cli/output.h"
 #include "protocol/format.h"
 #include "protocol/spec_changes.h"
@@ -142,20 +141,14 @@ std::string to_text(const pb::CheckpointManifest& manifest, const Surroundings& 
 }  // namespace
 
 Exit ckpt_show(const Common& common, const CheckpointOptions& options) {
-  auto folder = store_folder(common, options.job, options.store);
-  if (!folder) return complain(folder.error(), common.json);
-  auto store = JobStore::open_read_only(*folder);
-  if (!store) return complain(store.error(), common.json);
-  const auto id = find_checkpoint(**store, options.id);
-  if (!id) return complain(id.error(), common.json);
-  const auto manifest = (*store)->manifest(*id);
-  if (!manifest) return complain(manifest.error(), common.json);
-  const auto around = look_around(**store, *manifest);
+  const auto opened = open_checkpoint(common, options.job, options.store, options.id);
+  if (!opened) return complain(opened.error(), common.json);
+  const auto around = look_around(*opened->store, opened->manifest);
   if (!around) return complain(around.error(), common.json);
   if (common.json)
-    print_json(to_json(*manifest, *around));
+    print_json(to_json(opened->manifest, *around));
   else
-    print_text(to_text(*manifest, *around));
+    print_text(to_text(opened->manifest, *around));
   return Exit::ok;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "apps/cli/job_source.h"
 #include "apps/cli/output.h"
 #include "protocol/format.h"
 #include "storage/stored_spec.h"
@@ -27,6 +28,20 @@ Result<CheckpointId> find_checkpoint(const JobStore& store, std::optional<std::u
   return fail(Errc::not_found, "there is no checkpoint " + std::to_string(*id) +
                                    (numbers.empty() ? "; none is stored yet"
                                                     : "; there are " + join_names(numbers)));
+}
+
+Result<OpenedCheckpoint> open_checkpoint(const Common& common, const std::string& job,
+                                         const std::filesystem::path& store,
+                                         std::optional<std::uint64_t> id) {
+  const auto folder = store_folder(common, job, store);
+  if (!folder) return fail(folder.error());
+  auto opened = JobStore::open_read_only(*folder);
+  if (!opened) return fail(opened.error());
+  const auto found = find_checkpoint(**opened, id);
+  if (!found) return fail(found.error().within(folder->string()));
+  auto manifest = (*opened)->manifest(*found);
+  if (!manifest) return fail(manifest.error());
+  return OpenedCheckpoint{std::move(*opened), std::move(*manifest)};
 }
 
 Result<std::unique_ptr<JobStore>> open_to_change(const std::filesystem::path& folder) {

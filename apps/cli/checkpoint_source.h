@@ -1,4 +1,4 @@
-// What the verbs of `crabcast ckpt` share: finding a checkpoint, and opening a store to change it.
+// How verbs find a checkpoint, and open a store to change it.
 #pragma once
 
 #include <filesystem>
@@ -16,6 +16,14 @@ namespace crabcast::apps {
 // The one that is asked for, else the newest that verifies. not_found names those that are there.
 Result<CheckpointId> find_checkpoint(const storage::JobStore& store,
                                      std::optional<std::uint64_t> id);
+// For a look at one: in the store of `job`, or in the folder `store` (job_source.h).
+struct OpenedCheckpoint {
+  std::unique_ptr<storage::JobStore> store;
+  pb::CheckpointManifest manifest;
+};
+Result<OpenedCheckpoint> open_checkpoint(const Common& common, const std::string& job,
+                                         const std::filesystem::path& store,
+                                         std::optional<std::uint64_t> id);
 // unavailable while the job's coordinator has the store open, with what to do.
 Result<std::unique_ptr<storage::JobStore>> open_to_change(const std::filesystem::path& folder);
 // The spec of the job's newest run. not_found.

@@ -72,21 +72,18 @@ Result<std::string> import_as_new_job(const StateFolder& state,
 }  // namespace
 
 Exit ckpt_export(const Common& common, const CheckpointOptions& options) {
-  auto folder = store_folder(common, options.job, options.store);
-  if (!folder) return complain(folder.error(), common.json);
-  auto store = JobStore::open_read_only(*folder);
-  if (!store) return complain(store.error(), common.json);
-  const auto id = find_checkpoint(**store, options.id);
-  if (!id) return complain(id.error(), common.json);
-  auto job = (*store)->value("job");
+  const auto opened = open_checkpoint(common, options.job, options.store, options.id);
+  if (!opened) return complain(opened.error(), common.json);
+  const auto job = opened->store->value("job");
   if (!job) return complain(job.error(), common.json);
-  const Status done = export_checkpoint(**store, job->value_or(options.job), *id, options.out);
+  const auto id = opened->manifest.id();
+  const Status done =
+      export_checkpoint(*opened->store, job->value_or(options.job), CheckpointId(id), options.out);
   if (!done) return complain(done.error(), common.json);
   if (common.json)
-    print_json({{"id", id->value()}, {"folder", options.out.string()}});
+    print_json({{"id", id}, {"folder", options.out.string()}});
   else
-    print_text("checkpoint " + std::to_string(id->value()) + " is in " + options.out.string() +
-               "\n");
+    print_text("checkpoint " + std::to_string(id) + " is in " + options.out.string() + "\n");
   return Exit::ok;
 }
 

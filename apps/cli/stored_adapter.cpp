@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <utility>
 
-#include "apps/cli/job_source.h"
+#include "apps/cli/checkpoint_source.h"
 #include "apps/cli/shared_memory.h"
 #include "protocol/format.h"
-#include "storage/job_store.h"
+#include "storage/stored_spec.h"
 
 namespace crabcast::apps {
 namespace {
@@ -43,22 +43,6 @@ Result<Name> parse(const std::string& text) {
   else
     name.store = place;
   return name;
-}
-
-Result<pb::CheckpointManifest> find_checkpoint(const JobStore& store, const Name& name,
-                                               const fs::path& folder) {
-  auto ids = store.checkpoint_ids();
-  if (!ids) return fail(ids.error());
-  if (ids->empty())
-    return fail(Errc::not_found, "no checkpoint is stored in " + folder.string() + " yet");
-  const CheckpointId id = name.checkpoint ? CheckpointId{*name.checkpoint} : ids->back();
-  if (std::find(ids->begin(), ids->end(), id) == ids->end()) {
-    std::vector<std::string> numbers;
-    for (const auto one : *ids) numbers.push_back(std::to_string(one.value()));
-    return fail(Errc::not_found, "there is no checkpoint " + std::to_string(id.value()) + " in " +
-                                     folder.string() + "; there are " + join_names(numbers));
-  }
-  return store.manifest(id);
 }
 
 // The tensors of the adapter, cut out of the checkpoint's byte stream and put one after another.
@@ -119,27 +103,24 @@ bool is_stored_adapter(const std::string& name) {
 Result<pb::StoredAdapter> stored_adapter(const Common& common, const std::string& name) {
   auto wanted = parse(name);
   if (!wanted) return fail(wanted.error());
-  auto folder = store_folder(common, wanted->job, wanted->store);
-  if (!folder) return fail(folder.error());
-  auto store = JobStore::open_read_only(*folder);
-  if (!store) return fail(store.error());
-  auto manifest = find_checkpoint(**store, *wanted, *folder);
-  if (!manifest) return fail(manifest.error());
-  auto spec = (*store)->value("spec");
+  const auto opened = open_checkpoint(common, wanted->job, wanted->store, wanted->checkpoint);
+  if (!opened) return fail(opened.error());
+  const auto& manifest = opened->manifest;
+  const auto spec = storage::newest_spec(*opened->store);  // what the adapter is never changes
   if (!spec) return fail(spec.error());
-  if (!*spec) return fail(Errc::corrupt, folder->string() + " has no job spec");
+  if (!*spec) return fail(Errc::corrupt, "the job's store does not hold its spec");
 
   pb::StoredAdapter adapter;
-  adapter.set_source("checkpoint " + std::to_string(manifest->id()) + " of " +
-                     (wanted->job.empty() ? folder->string() : "job " + wanted->job));
+  adapter.set_source("checkpoint " + std::to_string(manifest.id()) + " of " +
+                     (wanted->job.empty() ? wanted->store.string() : "job " + wanted->job));
   adapter.set_spec_yaml(**spec);
-  adapter.set_base_hash(manifest->base_hash());
+  adapter.set_base_hash(manifest.base_hash());
   auto memory = SharedMemory::create();
   if (!memory) return fail(memory.error());
-  Extract extract(*manifest);
+  Extract extract(manifest);
   Status taken;
-  CRABCAST_TRY((*store)->for_each_chunk(
-      CheckpointId{manifest->id()}, [&](const pb::ChunkEntry&, std::span<const std::byte> bytes) {
+  CRABCAST_TRY(opened->store->for_each_chunk(
+      CheckpointId{manifest.id()}, [&](const pb::ChunkEntry&, std::span<const std::byte> bytes) {
         taken = extract.take(bytes, *memory);
         return taken.has_value() && !extract.is_complete();
       }));

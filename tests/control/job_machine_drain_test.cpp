@@ -157,9 +157,8 @@ pb::StepReady step_of(std::uint64_t step, double forward_seconds) {
   return body;
 }
 
-TEST(SlowWorker, IsNamedOnceAndAgainWhenItIsFineAgain) {
-  JobHistory history;
-  Bench bench(history);
+TEST(SlowWorker, IsSuspectAfterTenSlowSteps) {
+  Bench bench;
   bench.run();
   std::vector<std::string> told;
   for (std::uint64_t step = 1; step <= 9; ++step) {
@@ -170,7 +169,12 @@ TEST(SlowWorker, IsNamedOnceAndAgainWhenItIsFineAgain) {
   EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_HEALTHY) << "nine steps are too few";
   bench.machine->on_step_ready("worker-0", step_of(10, 1.0), bench.now);
   bench.machine->on_step_ready("worker-1", step_of(10, 2.5), bench.now);
+  bench.machine->on_commit_durable(10, bench.now);
+  EXPECT_EQ(bench.actor("worker-1").state(), pb::ACTOR_SUSPECT);
   EXPECT_EQ(bench.actor("worker-0").state(), pb::ACTOR_HEALTHY);
+}
+
+TEST(SlowWatch, SaysOnceThatOneIsSlowAndThatItIsFineAgain) {
   SlowWatch watch;
   for (std::uint32_t i = 1; i < SlowWatch::kSteps; ++i)
     EXPECT_EQ(watch.see(2.1, 1), SlowWatch::Change::none);

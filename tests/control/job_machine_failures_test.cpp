@@ -17,7 +17,7 @@ TEST(Budget, TheJobFailsWhenItIsUsedUp) {
   options.spec.resources.workers_max = 1;
   options.spec.failure.restarts = 2;
   options.spec.train.steps = 1000;
-  options.timeouts.tries = 100;
+  options.timeouts.losses_without_progress = 100;
   Cast cast(options);
   for (int i = 0; i < 3; ++i) {
     ASSERT_TRUE(cast.run_until([&] { return does(cast, "worker-0", "forward"); }));
@@ -88,7 +88,7 @@ TEST(Budget, TheJobFailsWhenTooFewWorkersAreLeft) {
 TEST(Budget, WaitsLongerBeforeEachRestart) {
   auto options = two_workers();
   options.spec.resources.workers_max = 1;
-  options.timeouts.tries = 100;
+  options.timeouts.losses_without_progress = 100;
   Cast cast(options);
   cast.cannot_start = {"worker-0"};
   std::vector<double> waits;

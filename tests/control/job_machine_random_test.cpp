@@ -65,7 +65,7 @@ CastOptions random_job(Dice& dice, std::uint64_t seed) {
                       .evaluation = seconds(15),
                       .leave = seconds(2),
                       .stuck_least = seconds(2),
-                      .tries = 1000};
+                      .losses_without_progress = 1000};
   auto& pace = options.pace;
   pace.jitter = static_cast<double>(dice.roll(0, 6));
   pace.tick = milliseconds(200);

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "actors/control/job.h"
+#include "actors/control/step_watch.h"
 #include "tests/control/store_fixture.h"
 
 namespace crabcast::actors {
@@ -195,6 +196,39 @@ TEST_F(JobStoreActorTest, AnAbandonedCheckpointLeavesNothing) {
   ASSERT_TRUE(outcome && outcome->error);
   EXPECT_THAT(outcome->error->message, HasSubstr("device was lost"));
   EXPECT_FALSE(seal(worker, 4, "x"));
+}
+
+TEST_F(JobStoreActorTest, WhatIsVoidIsDeletedAndNotWrittenAnyFurther) {
+  save(4, "the state after step four");
+  save(8, "the state after step eight");
+  caf::scoped_actor worker{system_};
+  ASSERT_TRUE(begin(worker, 12));
+  caf::anon_send(checkpoints_, DropCheckpoints{4});
+  ASSERT_TRUE(tell(ledger_, DropCheckpoints{4}));
+  EXPECT_FALSE(put(worker, 12, "a state of a history that was given up"));
+  EXPECT_THAT(*store_->checkpoint_ids(), ElementsAre(CheckpointId{4}));
+}
+
+TEST_F(JobStoreActorTest, LossesAndRollbacksAreReadBack) {
+  for (std::uint64_t step = 1; step <= 130; ++step) {
+    auto record = storage::commit_record(step);
+    auto& loss = *record.add_losses();
+    loss.set_loss_sum(2.0 * static_cast<double>(step));
+    loss.set_tokens(2);
+    record.set_skipped(step > 70);  // these do not count
+    ASSERT_TRUE(tell(ledger_, AppendCommit{std::make_shared<const pb::CommitRecord>(record)}));
+  }
+  pb::Rollbacks rollbacks;
+  auto& range = *rollbacks.add_ranges();
+  range.set_first_step(71);
+  range.set_last_step(130);
+  ASSERT_TRUE(tell(ledger_, StoreValue{"rollbacks", rollbacks.SerializeAsString()}));
+  const auto history = read_history(*store_, MixtureSpec{}).value();
+  EXPECT_EQ(history.rollbacks.SerializeAsString(), rollbacks.SerializeAsString());
+  ASSERT_EQ(history.losses.size(), LossWatch::kWindow);
+  EXPECT_EQ(history.losses.front(), 21);
+  EXPECT_EQ(history.losses.back(), 70);
+  EXPECT_EQ(losses_for_watch(*store_, 3).value(), (std::vector<double>{1, 2, 3}));
 }
 
 // A worker that was given up goes on writing while another one was asked for the same checkpoint.

@@ -341,6 +341,19 @@ TEST_F(RetentionTest, KeepsLastAndBestAndInUse) {
   EXPECT_THAT(ids_of(*store_), ElementsAre(8));
 }
 
+// A history that was given up leaves nothing that could be found again.
+TEST_F(RetentionTest, WhatIsVoidIsDeletedPinnedOrNot) {
+  for (std::uint64_t id = 1; id <= 5; ++id) must(write_checkpoint(*store_, id));
+  must(store_->pin(CheckpointId(4), pb::CheckpointPin()));
+  must(store_->drop_checkpoints_after(CheckpointId(3)));
+  EXPECT_THAT(ids_of(*store_), ElementsAre(1, 2, 3));
+  EXPECT_THAT(must(store_->pins()), IsEmpty());
+  must(store_->drop_checkpoints_after(CheckpointId(3)));
+  reopen();
+  EXPECT_THAT(ids_of(*store_), ElementsAre(1, 2, 3));
+  expect_all_verify(*store_);
+}
+
 TEST_F(RetentionTest, GivesTheRoomBack) {
   for (std::uint64_t id = 1; id <= 5; ++id)
     must(write_checkpoint(*store_, id, {.chunks = 2, .chunk_bytes = 200'000}));

@@ -5,6 +5,8 @@
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -31,11 +33,17 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     const std::scoped_lock lock(mutex_);
     fault_ = fault;
     left_ = operations;
+    refusals_ = 0;
   }
   void disarm() { arm(Fault::none, 0); }
   [[nodiscard]] bool struck() {
     const std::scoped_lock lock(mutex_);
     return fault_ != Fault::none && left_ <= 0;
+  }
+  // Waits until so many operations have failed; false when that takes longer.
+  [[nodiscard]] bool refuses(int operations, std::chrono::milliseconds patience) {
+    std::unique_lock lock(mutex_);
+    return refused_.wait_for(lock, patience, [&] { return refusals_ >= operations; });
   }
   void set_free_space(std::optional<std::uint64_t> bytes) { free_space_ = bytes; }
 
@@ -201,6 +209,8 @@ class FaultFs : public rocksdb::FileSystemWrapper {
     const std::scoped_lock lock(mutex_);
     if (fault_ == Fault::none || left_-- > 0) return Status::OK();
     left_ = 0;
+    ++refusals_;
+    refused_.notify_all();
     if (fault_ == Fault::power_loss) return Status::IOError("no power");
     if (fault_ == Fault::read_only) return Status::IOError("Read-only file system");
     if (fault_ == Fault::io_error) return Status::IOError("Input/output error");
@@ -233,6 +243,8 @@ class FaultFs : public rocksdb::FileSystemWrapper {
   std::mutex mutex_;
   Fault fault_ = Fault::none;
   int left_ = 0;
+  int refusals_ = 0;
+  std::condition_variable refused_;
   std::optional<std::uint64_t> free_space_;
   std::map<std::string, FileState> files_;
 };
