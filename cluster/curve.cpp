@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -44,6 +45,8 @@ void use_client_keys(zmq::socket_t& socket, const Keyring& keys) {
   socket.set(zmq::sockopt::curve_publickey, keys.client_public);
   socket.set(zmq::sockopt::curve_secretkey, keys.client_secret);
   socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
+  if (const char* proxy = std::getenv("CRABCAST_SOCKS_PROXY"); proxy != nullptr && *proxy != '\0')
+    socket.set(zmq::sockopt::socks_proxy, proxy);
 }
 
 bool was_let_in(zmq::message_t& message) {

@@ -19,6 +19,7 @@ namespace crabcast::cluster {
 // Before bind: this side proves itself with the server key and asks the ZAP handler about clients.
 void use_server_keys(zmq::socket_t& socket, const Keyring& keys);
 // Before connect: this side proves itself with the client key and expects the server's public key.
+// $CRABCAST_SOCKS_PROXY, HOST:PORT, makes the connection go through a SOCKS5 proxy.
 void use_client_keys(zmq::socket_t& socket, const Keyring& keys);
 
 // True when the ZAP handler let in the connection that this message came on. libzmq 4.3 lets

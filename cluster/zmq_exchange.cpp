@@ -6,6 +6,7 @@
 
 #include "cluster/shards.h"
 #include "cluster/zmq_collective.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::cluster {
 namespace {
@@ -34,10 +35,12 @@ Buffer part(const Buffer& whole, std::size_t first, std::size_t bytes) {
 }  // namespace
 
 Status ZmqCollective::all_to_all(std::span<const Buffer> send, std::span<const Buffer> receive) {
+  CRABCAST_TRY(fault_point("collective.all_to_all"));
   return exchange("all_to_all", send, receive);
 }
 
 Status ZmqCollective::all_gather(const Buffer& send, std::span<const Buffer> receive) {
+  CRABCAST_TRY(fault_point("collective.all_gather"));
   const std::vector<Buffer> to_each(size(), send);
   return exchange("all_gather", to_each, receive);
 }

@@ -169,6 +169,12 @@ struct CheckpointSpec {
   std::optional<std::uint64_t> keep_every_steps = {};  // checkpoint.keep.every, "1000 steps"
   std::optional<double> keep_interval_seconds = {};    // checkpoint.keep.interval, "6h"
   double scrub_seconds = 3600;                         // checkpoint.scrub, "1h"; 0 = off
+  std::uint32_t replicas = 1;  // checkpoint.replicas: stores of other nodes that get a copy
+  // checkpoint.quorum: a checkpoint is safe when so many stores hold it, the job's own included.
+  std::optional<std::uint32_t> quorum = {};
+  [[nodiscard]] std::uint32_t stores_for_safety() const {
+    return quorum.value_or((1 + replicas) / 2 + 1);  // a majority
+  }
   friend bool operator==(const CheckpointSpec&, const CheckpointSpec&) = default;
 };
 

@@ -101,6 +101,13 @@ Mistake kept_at_checkpoint(const JobSpec& spec) {
          std::to_string(checkpoint.every_steps) + " steps";
 }
 
+Mistake quorum_can_be_reached(const JobSpec& spec) {
+  const auto& checkpoint = spec.checkpoint;
+  if (checkpoint.quorum.value_or(1) <= 1 + checkpoint.replicas) return std::nullopt;
+  return "checkpoint.quorum is " + std::to_string(*checkpoint.quorum) + ", but there are only 1 + " +
+         std::to_string(checkpoint.replicas) + " stores";
+}
+
 Mistake best_metric_is_measured(const JobSpec& spec) {
   const std::string& by = spec.checkpoint.keep_by;
   std::vector<std::string> known = {"eval/mean"};
@@ -151,6 +158,9 @@ const std::vector<SpecRule>& spec_rules() {
       {{"checkpoint.keep.every", "checkpoint.every"},
        "checkpoint.keep.every a multiple of checkpoint.every",
        kept_at_checkpoint},
+      {{"checkpoint.quorum", "checkpoint.replicas"},
+       "checkpoint.quorum at most 1 + checkpoint.replicas",
+       quorum_can_be_reached},
       {{"checkpoint.keep.by", "evaluate.tasks", "data.tasks"},
        "checkpoint.keep.by eval/mean, or eval/ and a task of evaluate.tasks",
        best_metric_is_measured},

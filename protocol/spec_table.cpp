@@ -469,6 +469,13 @@ void add_rest(Rows& rows) {
                     "before one is needed.",
                     FieldKind::duration)),
       {"1h", "off"}));
+  rows.push_back(whole("checkpoint.replicas", AT(checkpoint.replicas), 0, 7,
+                       "Other nodes whose stores get a copy of each checkpoint and of the ledger, "
+                       "where the cluster has so many."));
+  rows.push_back(with_note(whole("checkpoint.quorum", AT(checkpoint.quorum), 1, 8,
+                                 "A checkpoint is safe, and kept until a later one is, when so "
+                                 "many stores hold it; the job's own counts."),
+                           "a majority of 1 + replicas"));
 
   rows.push_back(section("evaluate", "When checkpoints are scored on the test split."));
   rows.push_back(with_note(whole("evaluate.every", AT(evaluate.every_steps), 1, 2'000'000'000,

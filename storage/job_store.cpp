@@ -4,6 +4,7 @@
 #include "storage/job_keys.h"
 #include "storage/open_with_env.h"
 #include "storage/rocks_options.h"
+#include "storage/staged_disk.h"
 
 namespace crabcast::storage {
 namespace {
@@ -266,7 +267,7 @@ Result<std::unique_ptr<JobStore>> open_job_store(const std::filesystem::path& fo
 }
 
 Result<std::unique_ptr<JobStore>> JobStore::open(const std::filesystem::path& folder) {
-  return open_job_store(folder, nullptr);
+  return open_job_store(folder, staged_disk());
 }
 
 Result<std::unique_ptr<JobStore>> JobStore::open_read_only(const std::filesystem::path& folder) {

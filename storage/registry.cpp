@@ -6,6 +6,7 @@
 #include "storage/open_with_env.h"
 #include "storage/rocks.h"
 #include "storage/rocks_options.h"
+#include "storage/staged_disk.h"
 
 namespace crabcast::storage {
 namespace {
@@ -149,7 +150,7 @@ Result<std::unique_ptr<Registry>> open_registry(const std::filesystem::path& fol
 }
 
 Result<std::unique_ptr<Registry>> Registry::open(const std::filesystem::path& folder) {
-  return open_registry(folder, nullptr);
+  return open_registry(folder, staged_disk());
 }
 
 Result<std::unique_ptr<Registry>> Registry::open_read_only(const std::filesystem::path& folder) {

@@ -8,6 +8,7 @@
 #include "actors/compute/model_input.h"
 #include "data/answers.h"
 #include "data/constant_answer.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::actors {
 namespace {
@@ -59,6 +60,7 @@ struct TaskRun {
 
 Status score_batch(model::Session& session, const std::vector<data::Processed>& samples,
                    const Reference* reference, TaskRun& run) {
+  CRABCAST_TRY(fault_point("evaluate.sample"));
   const auto& front_end = session.front_end();
   auto answers = session.generate(prompt_input(samples, front_end), {});
   if (!answers) return fail(answers.error());

@@ -18,6 +18,7 @@
 #include "data/batch.h"
 #include "data/permutation.h"
 #include "model/tokenizer.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::actors {
 namespace {
@@ -118,6 +119,7 @@ OutboundPtr make_reply(const LoaderParts& parts, const pb::BatchRequest& request
   if (request.step() == 0 || request.lane() >= train.lanes)
     return refuse({Errc::invalid_argument, "there is no such step or lane"});
 
+  if (const Status staged = fault_point("batch.make"); !staged) return refuse(staged.error());
   const auto draws = parts.sampling->sampler()->batch(request.step());
   if (draws.empty()) return refuse({Errc::invalid_argument, "there is no such step"});
   std::vector<data::Processed> samples;

@@ -9,6 +9,7 @@
 
 #include "actors/launch.h"
 #include "protocol/base_location.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::actors {
 namespace {
@@ -25,6 +26,7 @@ Result<std::unique_ptr<MemberProcess>> MemberProcess::open(caf::actor_system& sy
   auto launch = read_launch(launch_file);
   if (!launch) return fail(launch.error());
   process->launch = std::move(*launch);
+  CRABCAST_TRY(arm_faults(process->role()));
   auto spec = parse_job_spec(process->launch.spec_yaml(), launch_file);
   if (!spec) return fail(spec.error().error());
   process->spec = std::move(*spec);
@@ -131,6 +133,8 @@ void CoordinatorLink::attach(const cluster::PeerInfo& peer) {
   gone_since_ = {};
   drain_reported_ = false;
   if (!registration_) return;
+  if (const Status staged = fault_point("member.register"); !staged)
+    spdlog::warn("{}", staged.error().message);
   auto body = registration_();
   body.set_role(process_->role());
   body.set_kind(process_->launch.slot().kind());

@@ -1,4 +1,4 @@
-// A worker's state on its way: to the checkpoint store, back from it, and from worker to worker.
+// A worker's state on its way to the checkpoint store and back from it.
 #pragma once
 
 #include <caf/actor_system.hpp>
@@ -32,14 +32,5 @@ struct LoadedCheckpoint {
 Result<LoadedCheckpoint> load_checkpoint(caf::actor_system& system, MemberProcess& process,
                                          std::uint64_t id,
                                          const std::function<bool(const std::string&)>& wanted);
-
-// Copies the state after `step` from a living worker. corrupt when its checksum does not match.
-Result<std::vector<model::NamedTensor>> copy_from_peer(caf::actor_system& system,
-                                                       MemberProcess& process,
-                                                       const std::string& bulk_endpoint,
-                                                       std::uint64_t generation,
-                                                       std::uint64_t step);
-// The other side: an answer to a StateRequest.
-OutboundPtr make_state_reply(const StateSnapshot& snapshot, std::uint64_t request);
 
 }  // namespace crabcast::actors

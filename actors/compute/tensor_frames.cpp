@@ -68,16 +68,33 @@ std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
 }
 
+namespace {
+
+Result<std::uint64_t> bytes_for(at::ScalarType type, std::span<const std::int64_t> shape) {
+  std::uint64_t bytes = c10::elementSize(type);
+  for (const auto size : shape)
+    if (size < 0 || __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(size), &bytes))
+      return fail(Errc::corrupt, "a tensor has a shape that no tensor can have");
+  return bytes;
+}
+
+}  // namespace
+
+Result<at::Tensor> empty_tensor(pb::DType dtype, std::span<const std::int64_t> shape) {
+  auto type = scalar_type(dtype);
+  if (!type) return fail(type.error());
+  if (auto bytes = bytes_for(*type, shape); !bytes) return fail(bytes.error());
+  return at::empty(at::IntArrayRef(shape.data(), shape.size()), at::TensorOptions(*type));
+}
+
 Result<at::Tensor> from_bytes(pb::DType dtype, std::span<const std::int64_t> shape,
                               std::span<const std::byte> bytes) {
   auto type = scalar_type(dtype);
   if (!type) return fail(type.error());
-  std::uint64_t expected = c10::elementSize(*type);
-  for (const auto size : shape)
-    if (size < 0 || __builtin_mul_overflow(expected, static_cast<std::uint64_t>(size), &expected))
-      return fail(Errc::corrupt, "a tensor has a shape that no tensor can have");
-  if (expected != bytes.size())
-    return fail(Errc::corrupt, "a tensor of " + std::to_string(expected) + " bytes came with " +
+  auto expected = bytes_for(*type, shape);
+  if (!expected) return fail(expected.error());
+  if (*expected != bytes.size())
+    return fail(Errc::corrupt, "a tensor of " + std::to_string(*expected) + " bytes came with " +
                                    std::to_string(bytes.size()));
   auto tensor = at::empty(at::IntArrayRef(shape.data(), shape.size()), at::TensorOptions(*type));
   if (!bytes.empty()) std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());

@@ -23,6 +23,8 @@ pb::TensorDesc describe(const std::string& name, const at::Tensor& tensor);
 cluster::Frame to_frame(const at::Tensor& tensor);
 std::span<const std::byte> bytes_of(const at::Tensor& tensor);
 
+// Not filled. corrupt when the type or the shape is none.
+Result<at::Tensor> empty_tensor(pb::DType dtype, std::span<const std::int64_t> shape);
 // A tensor in LibTorch's own aligned memory (MKL's last bits depend on alignment). corrupt when the
 // bytes do not fit the shape.
 Result<at::Tensor> from_bytes(pb::DType dtype, std::span<const std::int64_t> shape,

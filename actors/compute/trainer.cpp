@@ -2,14 +2,17 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <caf/all.hpp>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "actors/compute/device_collective.h"
 #include "actors/compute/gradient_exchange.h"
 #include "actors/compute/tensor_frames.h"
 #include "protocol/checksum.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::actors {
 namespace {
@@ -37,6 +40,9 @@ class GenerationRun {
 
  private:
   Status load_state();
+  std::vector<const pb::GenerationMember*> sources() const;
+  bool offers_state() const;
+  Status copy_state(std::uint64_t step);
   Status form();
   Status step(std::uint64_t number);
   Result<pb::LaneReport> lane(std::uint64_t step, std::uint32_t lane, GradientExchange& exchange);
@@ -108,6 +114,7 @@ Status GenerationRun::load_state() {
   const auto before = generation_.first_step() - 1;
   const auto started = Clock::now();
   begin("load state");
+  CRABCAST_TRY(fault_point("state.load"));
   session_.set_schedule_steps(generation_.steps());
   if (me_.needs_state()) {
     if (generation_.state_source() == "checkpoint") {
@@ -122,13 +129,7 @@ Status GenerationRun::load_state() {
       }
       CRABCAST_TRY(session_.load_state(loaded->tensors, false));
     } else if (generation_.state_source() == "peer") {
-      std::string endpoint;
-      for (const auto& member : generation_.members())
-        if (member.role() == generation_.source_role()) endpoint = member.bulk_endpoint();
-      auto tensors =
-          copy_from_peer(system_, *parts_.process, endpoint, generation_.number(), before);
-      if (!tensors) return fail(tensors.error());
-      CRABCAST_TRY(session_.load_state(*tensors, false));
+      CRABCAST_TRY(copy_state(before));
     } else if (parts_.control.applied() != 0) {
       fatal_ = true;  // cannot happen: who has applied a step holds state
       return fail(Errc::internal, "asked to begin afresh after steps were applied");
@@ -142,9 +143,7 @@ Status GenerationRun::load_state() {
                                     std::to_string(parts_.control.applied()) + ", not " +
                                     std::to_string(before));
   }
-  const bool someone_joins = std::any_of(generation_.members().begin(), generation_.members().end(),
-                                         [](const auto& member) { return member.needs_state(); });
-  if (generation_.source_role() == me_.role() && someone_joins)
+  if (offers_state())
     caf::anon_send(parts_.peer, OfferState{snapshot(before), generation_.number()});
   pb::GenerationReady ready;
   ready.set_generation(generation_.number());
@@ -154,8 +153,45 @@ Status GenerationRun::load_state() {
   return {};
 }
 
+// Those that serve the state to joiners, in the order in which they are asked. A copy of the state
+// costs memory, so there is one stand-in and no more.
+std::vector<const pb::GenerationMember*> GenerationRun::sources() const {
+  constexpr std::size_t kSources = 2;
+  std::vector<const pb::GenerationMember*> found;
+  for (const auto& member : generation_.members())
+    if (!member.needs_state()) found.push_back(&member);
+  std::stable_partition(found.begin(), found.end(), [&](const auto* member) {
+    return member->role() == generation_.source_role();
+  });
+  if (found.size() > kSources) found.resize(kSources);
+  return found;
+}
+
+bool GenerationRun::offers_state() const {
+  const auto& members = generation_.members();
+  if (std::none_of(members.begin(), members.end(),
+                   [](const auto& member) { return member.needs_state(); }))
+    return false;
+  const auto offering = sources();
+  return std::find(offering.begin(), offering.end(), &me_) != offering.end();
+}
+
+Status GenerationRun::copy_state(std::uint64_t step) {
+  Status status = fail(Errc::unavailable, "no member of the generation holds the state");
+  for (const auto* source : sources()) {
+    status = parts_.copy.fetch(system_, *parts_.process, source->bulk_endpoint(),
+                               generation_.number(), step, [this] { return superseded(); });
+    if (status) return session_.load_state(parts_.copy.take(), false);
+    if (superseded()) break;
+    spdlog::warn("{}: {}; {} of {} chunks are missing", source->role(), status.error().message,
+                 parts_.copy.missing(), parts_.copy.chunks());
+  }
+  return status;
+}
+
 Status GenerationRun::form() {
   begin("form");
+  CRABCAST_TRY(fault_point("collective.form"));
   std::vector<cluster::CollectiveMember> members(
       static_cast<std::size_t>(generation_.members_size()));
   owned_.resize(members.size());
@@ -173,6 +209,7 @@ Status GenerationRun::form() {
                                operation_timeout, [this] { return superseded(); });
   if (!formed) return fail(formed.error());
   collective_ = std::move(*formed);
+  if (offers_state()) caf::anon_send(parts_.peer, OfferState{nullptr, generation_.number()});
   auto* batches = parts_.batches.get();
   parts_.control.on_supersede(generation_.number(), [collective = collective_, batches] {
     collective->abort("a newer generation is there");
@@ -204,6 +241,7 @@ Result<pb::LaneReport> GenerationRun::lane(std::uint64_t step, std::uint32_t lan
   }
   stages_.set_data(stages_.data() + since(started));
   begin("forward and backward", step);
+  if (Status staged = fault_point("step.forward"); !staged) return fail(staged.error());
   auto result = session_.lane_gradient(batch->input, step, lane);
   if (!result) return fail(result.error());
   stages_.set_forward(stages_.forward() + result->forward_seconds);
@@ -251,6 +289,7 @@ Status GenerationRun::step(std::uint64_t number) {
   stages_.set_reduce(since(started));
 
   begin("report", number);
+  CRABCAST_TRY(fault_point("step.report"));
   const double norm = totals->tokens > 0
                           ? session_.gradient_norm(gradient, static_cast<double>(totals->tokens))
                           : 0;
@@ -280,6 +319,7 @@ Status GenerationRun::decide(std::uint64_t step, const at::Tensor& gradient,
   stages_.set_commit(since(started));
   started = Clock::now();
   begin("optimizer", step);
+  CRABCAST_TRY(fault_point("step.apply"));
   if (verdict == StepControl::Verdict::commit && totals.tokens > 0)
     session_.apply_update(gradient, static_cast<double>(totals.tokens), totals.touched, step);
   stages_.set_optimizer(since(started));
@@ -331,7 +371,8 @@ caf::behavior saver(caf::stateful_actor<SaverState>* self,
   return {
       [self](const SaveSnapshot& save) {
         auto& parts = *self->state.parts;
-        auto saved = save_checkpoint(self->system(), *parts.process, *save.snapshot, save.id,
+        const Status staged = fault_point("checkpoint.save");
+        auto saved = !staged ? staged : save_checkpoint(self->system(), *parts.process, *save.snapshot, save.id,
                                      parts.session->base_hash());
         // The store told the coordinator of an error of its own; one on the way it cannot know.
         if (saved) return;
@@ -349,36 +390,43 @@ caf::behavior saver(caf::stateful_actor<SaverState>* self,
 // Serves this worker's state to joiners, out of a copy, so that training is not disturbed.
 struct PeerState {
   static inline const char* name = "peer";
-  SnapshotPtr snapshot;
-  std::uint64_t generation = 0;
-  std::vector<DeliveryPtr> waiting;  // at most one for each member of a generation
+  std::optional<StateOffer> offer;
+  std::uint64_t generation = 0;      // the newest that something was offered for
+  std::vector<DeliveryPtr> waiting;  // for a generation to come; one for each that joins it
 
-  void serve(const DeliveryPtr& request) {
-    const auto& body = request->envelope->state_request();
-    if (!snapshot || generation < body.generation()) {
-      waiting.push_back(request);
-      return;
-    }
-    if (generation != body.generation() || snapshot->step != body.step())
-      return answer(*request, Error{Errc::stale_generation, "the state that is held is of step " +
-                                                                std::to_string(snapshot->step)});
-    caf::anon_send(request->sender, make_state_reply(*snapshot, request->envelope->request()));
+  static std::uint64_t generation_of(const pb::Envelope& request) {
+    return request.has_state_request() ? request.state_request().generation()
+                                       : request.state_chunk_request().generation();
   }
+  void offered(const OfferState& state) {
+    generation = state.generation;
+    offer.reset();
+    if (state.snapshot) offer.emplace(*state.snapshot, generation);
+    for (const auto& request : std::exchange(waiting, {})) serve(request);
+  }
+  void serve(const DeliveryPtr& request) {
+    if (generation_of(*request->envelope) > generation) {
+      if (waiting.size() < kWaiting) return waiting.push_back(request);
+      return answer(*request, Error{Errc::queue_full, "too many wait for the state"});
+    }
+    if (!offer)
+      return answer(*request, Error{Errc::stale_generation,
+                                    "no state is offered any more in generation " +
+                                        std::to_string(generation)});
+    offer->serve(*request);
+  }
+  static constexpr std::size_t kWaiting = 64;
 };
 
 caf::behavior peer(caf::stateful_actor<PeerState>* self, int) {
   return {
-      [self](const OfferState& offer) {
-        self->state.snapshot = offer.snapshot;
-        self->state.generation = offer.generation;
-        for (const auto& request : std::exchange(self->state.waiting, {}))
-          self->state.serve(request);
-      },
+      [self](const OfferState& offer) { self->state.offered(offer); },
       [self](const DeliveryPtr& message) {
-        if (message->envelope->has_state_request())
+        const auto& envelope = *message->envelope;
+        if (envelope.has_state_request() || envelope.has_state_chunk_request())
           self->state.serve(message);
         else
-          answer(*message, Error{Errc::unsupported, "a peer takes only StateRequest"});
+          answer(*message, Error{Errc::unsupported, "a peer serves its state only"});
       },
   };
 }

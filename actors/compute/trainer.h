@@ -7,6 +7,7 @@
 
 #include "actors/compute/batch_client.h"
 #include "actors/compute/member.h"
+#include "actors/compute/state_copy.h"
 #include "actors/compute/state_transfer.h"
 #include "actors/compute/step_control.h"
 #include "cluster/collective.h"
@@ -33,7 +34,7 @@ struct SaveSnapshot {
   SnapshotPtr snapshot;
   std::uint64_t id = 0;
 };
-// From the trainer to the peer actor, which serves it to joiners.
+// From the trainer to the peer actor, which serves it to joiners; null: all have what they need.
 struct OfferState {
   SnapshotPtr snapshot;
   std::uint64_t generation = 0;
@@ -47,6 +48,7 @@ struct WorkerParts {
   std::unique_ptr<cluster::CollectiveHost> collective_host;
   std::unique_ptr<BatchClient> batches;
   StepControl control;
+  StateCopy copy;  // what came of a peer's state; used by the trainer only
   caf::actor worker, saver, peer;
 };
 

@@ -14,6 +14,7 @@
 #include "actors/control/gpu_slots.h"
 #include "actors/launch.h"
 #include "cluster/child_process.h"
+#include "protocol/fault_points.h"
 #include "protocol/format.h"
 
 namespace crabcast::actors {
@@ -132,6 +133,7 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   launch.set_bases_dir(options.state.bases());
   launch.set_cache_dir(options.state.cache());
   launch.set_bind_host(options.bind_host);
+  CRABCAST_TRY(fault_point("role.start"));
   const auto launch_file = StateFolder::launch(launch.job_dir(), key.second);
   const auto log_file = StateFolder::log(launch.job_dir(), key.second);
   CRABCAST_TRY(write_launch(launch_file, launch));

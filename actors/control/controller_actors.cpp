@@ -3,6 +3,7 @@
 #include <caf/all.hpp>
 
 #include "actors/messages.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::actors {
 namespace {
@@ -94,8 +95,10 @@ caf::behavior registry_actor(caf::stateful_actor<RegistryState>* self,
   return {
       // J-1: what a client was told is durable before it was told.
       [&state](const PutJob& put) -> caf::result<void> {
-        if (auto stored = state.registry->put_job(*put.record, Sync::yes); !stored)
-          return to_caf(stored.error());
+        Status stored = fault_point("registry.write.before");
+        if (stored) stored = state.registry->put_job(*put.record, Sync::yes);
+        if (stored) stored = fault_point("registry.write.after");
+        if (!stored) return to_caf(stored.error());
         return caf::unit;
       },
       [&state](NewSequence) -> caf::result<std::uint64_t> {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "actors/control/step_watch.h"
+#include "protocol/fault_points.h"
 #include "protocol/sums.h"
 
 namespace crabcast::actors {
@@ -16,6 +17,12 @@ using storage::Sync;
 caf::result<void> to_result(const Status& status) {
   if (status) return caf::unit;
   return to_caf(status.error());
+}
+
+Status append_commit(storage::JobStore& store, const pb::CommitRecord& record) {
+  CRABCAST_TRY(fault_point("ledger.commit.before"));
+  CRABCAST_TRY(store.append_commit(record, Sync::yes));
+  return fault_point("ledger.commit.after");
 }
 
 struct LedgerState {
@@ -31,7 +38,7 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
   return {
       // J-1: a commit is history only when it survives power loss.
       [self](const AppendCommit& append) {
-        return to_result(self->state.store->append_commit(*append.record, Sync::yes));
+        return to_result(append_commit(*self->state.store, *append.record));
       },
       [self](const StoreQuarantine& quarantine) {
         return to_result(self->state.store->put_quarantine(quarantine.samples, Sync::yes));
@@ -62,6 +69,8 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
         return to_result(self->state.store->mark_damaged(mark.report));
       },
       [self](const Retain& retain) -> caf::result<void> {
+        if (const Status staged = fault_point("checkpoint.retain"); !staged)
+          return to_caf(staged.error());
         std::set<CheckpointId> in_use;
         for (const auto id : retain.in_use) in_use.insert(CheckpointId{id});
         auto removed = self->state.store->apply_retention(self->state.retention, in_use);
@@ -118,7 +127,8 @@ struct CheckpointsState {
 
 void CheckpointsState::begin(const Delivery& request) {
   const auto& body = request.envelope->checkpoint_begin();
-  auto writer = store->begin_checkpoint(CheckpointId{body.id()});
+  const Status staged = fault_point("checkpoint.begin");
+  auto writer = staged ? store->begin_checkpoint(CheckpointId{body.id()}) : fail(staged.error());
   if (!writer) {
     answer(request, writer.error());
     give_up(body.id(), writer.error());
@@ -146,7 +156,9 @@ void CheckpointsState::chunk(const Delivery& request) {
   if (request.frames.size() != 1)
     return answer(request, Error{Errc::invalid_argument, "a chunk is followed by one frame"});
   const auto& frame = request.frames.front();
-  if (auto put = mine->writer->put_chunk(body.entry(), {frame.data(), frame.size()}); !put) {
+  Status put = fault_point("checkpoint.chunk");
+  if (put) put = mine->writer->put_chunk(body.entry(), {frame.data(), frame.size()});
+  if (!put) {
     answer(request, put.error());
     give_up(body.id(), put.error());
     return;
@@ -161,11 +173,16 @@ void CheckpointsState::seal(const Delivery& request) {
   manifest.set_spec_hash(spec_hash);
   manifest.set_ledger_step(manifest.step());
   manifest.set_unix_ms(unix_ms_now());
-  if (auto committed = mine->writer->commit(manifest); !committed) {
+  Status committed = fault_point("checkpoint.commit.before");
+  if (committed) committed = mine->writer->commit(manifest);
+  if (!committed) {
     answer(request, committed.error());
     give_up(manifest.id(), committed.error());
     return;
   }
+  // Whoever dies here has stored it and told nobody.
+  if (Status staged = fault_point("checkpoint.commit.after"); !staged)
+    spdlog::warn("{}", staged.error().message);
   incoming.erase(manifest.id());
   answer(request, pb::Done{});
   caf::anon_send(job, CheckpointOutcome{manifest.id(), std::nullopt});

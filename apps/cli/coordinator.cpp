@@ -10,6 +10,7 @@
 #include "apps/cli/control_process.h"
 #include "apps/cli/verbs.h"
 #include "cluster/keys.h"
+#include "protocol/fault_points.h"
 #include "protocol/spec_changes.h"
 #include "storage/stored_spec.h"
 
@@ -56,6 +57,7 @@ Result<std::unique_ptr<Coordinator>> open(caf::actor_system& system, const std::
   auto launch = actors::read_launch(file);
   if (!launch) return fail(launch.error());
   options.launch = std::move(*launch);
+  CRABCAST_TRY(arm_faults("coordinator"));
   auto spec = parse_job_spec(options.launch.spec_yaml(), file);
   if (!spec) return fail(spec.error().error());
   options.spec = std::move(*spec);

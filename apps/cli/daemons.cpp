@@ -13,6 +13,7 @@
 #include "apps/cli/programs.h"
 #include "apps/cli/signals.h"
 #include "apps/cli/verbs.h"
+#include "protocol/fault_points.h"
 
 namespace crabcast::apps {
 namespace {
@@ -49,6 +50,8 @@ std::string as_endpoint(const std::string& address) {
 
 Exit controller(const Common& common, const ControllerDaemonOptions& options) {
   const StopSignals signals;  // before any thread
+  if (const Status armed = arm_faults("controller"); !armed)
+    return complain(armed.error(), common.json);
   const actors::StateFolder state{common.state};
   ActorSystem actors;
   auto process = ControllerProcess::start(actors.system(), state, as_endpoint(options.bind), true);
@@ -64,6 +67,7 @@ Exit controller(const Common& common, const ControllerDaemonOptions& options) {
 
 Exit agent(const Common& common, const AgentDaemonOptions& options) {
   const StopSignals signals;
+  if (const Status armed = arm_faults("agent"); !armed) return complain(armed.error(), common.json);
   actors::StateFolder state{common.state};
   ActorSystem actors;
   actors::AgentOptions agent;

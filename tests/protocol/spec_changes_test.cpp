@@ -49,6 +49,7 @@ TEST(SpecChanges, HarmlessOnesGoOn) {
   for (const char* more :
        {"resources: {workers: {max: 2}, worker: {cpus: 2}}\n", "checkpoint: {every: 10 steps}\n",
         "checkpoint: {keep: {last: 9, every: 100 steps, interval: 6h}, scrub: off}\n",
+        "checkpoint: {replicas: 2, quorum: 1}\n",
         "evaluate: {every: 100 steps, samples_per_task: 8}\n", "priority: high\n",
         "failure: {restarts: 0, non_finite: stop, bad_samples: 0.5}\n"})
     EXPECT_TRUE(check_resumable(spec(), spec(more))) << more;
