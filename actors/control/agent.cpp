@@ -205,6 +205,7 @@ void AgentState::exited(const cluster::ChildExit& exit) {
   notice.set_pid(exit.pid);
   notice.set_exit_code(exit.exit_code);
   notice.set_signal(exit.signal);
+  notice.set_unix_ms(unix_ms_now());
   // Whoever is killed from outside has said nothing about it.
   if (exit.exit_code != 0 && exit.signal != SIGKILL) notice.set_last_lines(log_tail(role.launch));
   spdlog::info("{} of {} (process {}) ended: exit code {}, signal {}", notice.role(), notice.job(),
@@ -229,6 +230,7 @@ bool AgentState::restart_coordinator(Role& role, const pb::RoleExited& notice) {
   if (notice.exit_code() > 0) return false;  // it said itself why it cannot go on
   if (role.launch.restarts() >= kCoordinatorRestarts) return false;
   role.launch.set_restarts(role.launch.restarts() + 1);
+  *role.launch.mutable_predecessor() = notice;
   spdlog::warn("the coordinator of {} died; restart {}", notice.job(), role.launch.restarts());
   pb::StartRole again;
   *again.mutable_launch() = role.launch;

@@ -56,6 +56,11 @@ void JobState::init(const JobOptions& o) {
   for (const auto& [node, agent] : agents) connect_to(agent.endpoint);
   if (!o.launch.controller_endpoint().empty()) connect_to(o.launch.controller_endpoint());
   machine->start(now());
+  if (o.launch.has_predecessor()) {
+    const auto& end = o.launch.predecessor();
+    machine->on_restarted(describe_exit(end),
+                          static_cast<double>(unix_ms_now() - end.unix_ms()) / 1000, now());
+  }
   carry_out();
 }
 
@@ -195,15 +200,13 @@ void JobState::down(const caf::down_msg& message) {
     if (!agent.handle || message.source != agent.handle.address()) continue;
     agent.handle = nullptr;
     self->delayed_send(self, kReconnectEvery, Connected{agent.endpoint, nullptr});
-    // Its processes die with it (PR_SET_PDEATHSIG).
-    for (const auto& role : machine->roles_on(node))
-      machine->on_gone(role, "the agent of node " + node + " is gone", true, now());
+    machine->on_node_gone(node, now());  // its processes die with it (PR_SET_PDEATHSIG)
   }
   for (const auto& [role, handle] : members) {
     if (message.source != handle.address()) continue;
     const std::string lost = role;
     members.erase(lost);
-    machine->on_gone(lost, "its connection was lost", false, now());
+    machine->on_gone(lost, kConnectionLost, false, now());
     break;
   }
   carry_out();

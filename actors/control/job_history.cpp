@@ -10,20 +10,22 @@ namespace {
 
 constexpr std::size_t kEventsRead = 1000;  // at once
 
-// What was taken from the budget failure.restarts since the job ended for the last time.
-Result<std::uint32_t> count_restarts(const storage::JobStore& store) {
+// What was taken from the budget failure.restarts since the job ended for the last time, and the
+// failures that nobody has told to their end.
+Status read_events(const storage::JobStore& store, JobHistory& history) {
   static const std::set<std::string> ends = {"job_stopped", "job_failed", "job_cancelled",
                                              "job_succeeded"};
-  std::uint32_t restarts = 0;
+  auto& restarts = history.restarts;
   std::uint64_t seen = 0;
   while (true) {
     auto events = store.events(seen, kEventsRead);
     if (!events) return fail(events.error());
-    if (events->empty()) return restarts;
+    if (events->empty()) return {};
     for (const auto& event : *events) {
       if (event.kind() == "restart" || event.kind() == "disagreement" || event.kind() == "rollback")
         ++restarts;
       if (ends.contains(event.kind())) restarts = 0;
+      note_losses(history.open_losses, event);
     }
     seen = events->back().seq();
   }
@@ -87,9 +89,7 @@ Result<JobHistory> read_history(const storage::JobStore& store, const MixtureSpe
   auto evaluations = store.evaluations();
   if (!evaluations) return fail(evaluations.error());
   for (const auto& record : *evaluations) history.evaluated.insert(record.checkpoint());
-  auto restarts = count_restarts(store);
-  if (!restarts) return fail(restarts.error());
-  history.restarts = *restarts;
+  CRABCAST_TRY(read_events(store, history));
   auto quarantined = store.quarantine();
   if (!quarantined) return fail(quarantined.error());
   history.quarantined = std::move(*quarantined);

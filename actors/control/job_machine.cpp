@@ -36,6 +36,7 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
     mixture_.emplace(spec_.data.mixture, spec_.data.tasks, std::move(history.mixture),
                      std::move(history.window));
   loss_watch_.reset(history.losses);
+  open_losses_ = std::move(history.open_losses);
   rollbacks_ = std::move(history.rollbacks);
   if (rollbacks_.under_way()) trusted_up_to_ = rollbacks_.trusted_up_to();
   for (auto& slot : placement) {
@@ -55,6 +56,7 @@ void JobMachine::start(TimePoint now) {
   event(pb::SEVERITY_INFO, last_commit_ == 0 ? "job_started" : "job_resumed", job_,
         last_commit_ == 0 ? "starts from step 0"
                           : "goes on after committed step " + std::to_string(last_commit_));
+  reopen_incidents(std::exchange(open_losses_, {}), now);
   for (auto& [role, member] : members_)
     if (!member.process_up) start_process(role, "", now);
   // What an earlier coordinator left to evaluate.

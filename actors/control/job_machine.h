@@ -105,9 +105,17 @@ struct JobHistory {
   TaskLosses window;                       // since the last of these was decided
   pb::Rollbacks rollbacks;
   std::vector<double> losses;  // of the last steps that count for LossWatch
+  std::vector<pb::Event> open_losses;  // failures whose incidents were not told to their end
 };
 
 std::string sample_name(const pb::SampleRef& sample);  // "avqa:12"
+
+// Follows what events tell of losses and incidents: `open` are the losses without an incident. A
+// coordinator's own death would make it forget them (H-1).
+void note_losses(std::vector<pb::Event>& open, const pb::Event& event);
+
+// The evidence against a member that cannot be reached, whatever else became of it.
+inline constexpr const char* kConnectionLost = "its connection was lost";
 
 class JobMachine {
  public:
@@ -126,6 +134,10 @@ class JobMachine {
   // tells the end of an earlier process from that of the one which runs now.
   void on_gone(const std::string& role, const std::string& evidence, bool exited, TimePoint now,
                int pid = 0);
+  // The agent of a node is gone, and with it its processes. One incident for all of them.
+  void on_node_gone(const std::string& node, TimePoint now);
+  // This coordinator took the place of one that ended `seconds_ago`; after start(). An incident.
+  void on_restarted(const std::string& evidence, double seconds_ago, TimePoint now);
   // The agent was to stop the role's process, and runs none.
   void on_nothing_to_stop(const std::string& role, TimePoint now);
   void on_fault(const std::string& role, const pb::MemberFault& fault, TimePoint now);
@@ -218,9 +230,11 @@ class JobMachine {
   // A failure on its way to being repaired: H-1.
   struct OpenIncident {
     pb::Event event;
+    std::vector<std::string> lost;  // roles
     TimePoint detected{};
     std::optional<TimePoint> opened, formed;
     bool members_changed = false;  // it needs a generation to be repaired
+    double decided_before = 0;     // seconds that passed before this coordinator was there
   };
   using SampleId = std::pair<std::uint32_t, std::uint64_t>;  // data set, index
 
@@ -267,6 +281,10 @@ class JobMachine {
   void stop_condemned(TimePoint now);
   void open_incident(const std::string& role, const std::string& evidence, TimePoint fine_until,
                      TimePoint now);
+  void reopen_incidents(std::vector<pb::Event> losses, TimePoint now);
+  void take_over_lost_connections(const std::string& node, OpenIncident& incident);
+  void open_incident(OpenIncident incident, const std::string& culprit, const std::string& doing,
+                     const std::string& evidence);
   void schedule_restart(const std::string& role, TimePoint now);
   void refuse_restart(const std::string& role, TimePoint now);
   void restart_due(TimePoint now);
@@ -404,6 +422,8 @@ class JobMachine {
   std::map<std::uint64_t, int> evaluation_tries_;
   std::uint32_t restarts_used_ = 0;
   std::deque<OpenIncident> incidents_;
+  std::vector<pb::Event> open_losses_;  // until start()
+  bool told_of_losses_ = false;  // an incident has told of those that are being lost
   bool stop_asked_ = false;
   std::string stop_reason_;
   pb::JobState leave_state_ = pb::JOB_UNSPECIFIED;

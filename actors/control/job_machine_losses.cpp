@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "actors/control/job_machine.h"
+#include "protocol/format.h"
 
 namespace crabcast::actors {
 namespace {
@@ -16,7 +17,36 @@ std::string kind_of(const std::string& role) {
   return role.substr(0, role.find('-'));
 }
 
+bool ends_with_loss(const std::string& kind) {
+  return kind == "worker_lost" || kind == "loader_lost" || kind == "evaluator_lost" ||
+         kind == "node_lost" || kind == "coordinator_lost";
+}
+
+bool ends_a_run(const std::string& kind) {
+  return kind == "job_stopped" || kind == "job_failed" || kind == "job_cancelled" ||
+         kind == "job_succeeded";
+}
+
+constexpr std::string_view kLastSeen = ", last seen in: ";
+
 }  // namespace
+
+void note_losses(std::vector<pb::Event>& open, const pb::Event& event) {
+  const auto& subject = event.subject();
+  if (ends_a_run(event.kind())) open.clear();
+  if (event.has_incident()) {
+    const auto told = std::find_if(open.begin(), open.end(),
+                                   [&](const pb::Event& loss) { return loss.subject() == subject; });
+    if (told != open.end()) open.erase(told);
+  }
+  if (!ends_with_loss(event.kind()) || event.severity() == pb::SEVERITY_INFO) return;
+  if (event.kind() == "node_lost")  // as take_over_lost_connections
+    std::erase_if(open, [&](const pb::Event& loss) {
+      return loss.message().starts_with(kConnectionLost) &&
+             event.message().find(loss.subject()) != std::string::npos;
+    });
+  open.push_back(event);
+}
 
 // ---- what ends a process ----------------------------------------------------------------------
 
@@ -57,6 +87,72 @@ void JobMachine::on_gone(const std::string& role, const std::string& evidence, b
   else if (exited && !member.restart_at)
     schedule_restart(role, now);
   refresh_status();
+}
+
+void JobMachine::on_node_gone(const std::string& node, TimePoint now) {
+  const std::string evidence = "the agent of node " + node + " is gone";
+  OpenIncident incident;
+  incident.detected = now;
+  for (const auto& role : roles_on(node)) {
+    const Member& member = members_.at(role);
+    if (!member.process_up || member.released || member.state == pb::ACTOR_FAILED) continue;
+    incident.lost.push_back(role);
+    incident.members_changed |= member.in_generation && !result_is_safe();
+  }
+  if (phase_ != Phase::leaving) take_over_lost_connections(node, incident);
+  if (!incident.lost.empty() && phase_ != Phase::leaving && !finished_) {
+    const std::string culprit = "agent@" + node;
+    event(pb::SEVERITY_WARNING, "node_lost", culprit,
+          evidence + ", and with it " + join_names(incident.lost));
+    open_incident(std::move(incident), culprit, "running " + join_names(roles_on(node)), evidence);
+  }
+  told_of_losses_ = true;
+  for (const auto& role : roles_on(node)) on_gone(role, evidence, true, now);
+  told_of_losses_ = false;
+}
+
+void JobMachine::reopen_incidents(std::vector<pb::Event> losses, TimePoint now) {
+  for (const auto& loss : losses) {
+    OpenIncident incident;
+    incident.detected = now;
+    incident.members_changed = !result_is_safe();
+    const auto cut = loss.message().find(kLastSeen);
+    open_incident(std::move(incident), loss.subject(),
+                  cut == std::string::npos ? "not known"
+                                           : loss.message().substr(cut + kLastSeen.size()),
+                  loss.message().substr(0, cut) + "; the coordinator was lost before it was repaired");
+  }
+}
+
+// Those whose connections broke first were its victims.
+void JobMachine::take_over_lost_connections(const std::string& node, OpenIncident& incident) {
+  for (auto it = incidents_.begin(); it != incidents_.end();) {
+    const std::string& role = it->event.subject();
+    if (node_of(role) != node || it->event.incident().evidence() != kConnectionLost) {
+      ++it;
+      continue;
+    }
+    incident.detected = std::min(incident.detected, it->detected);
+    incident.members_changed |= it->members_changed;
+    if (it->opened) incident.opened = std::min(incident.opened.value_or(*it->opened), *it->opened);
+    incident.lost.push_back(role);
+    it = incidents_.erase(it);
+    status_.set_incidents(status_.incidents() - 1);
+  }
+}
+
+void JobMachine::on_restarted(const std::string& evidence, double seconds_ago, TimePoint now) {
+  if (finished_ || phase_ == Phase::leaving) return;
+  OpenIncident incident;
+  incident.detected = now;
+  incident.decided_before = seconds_ago;
+  incident.members_changed = !result_is_safe();
+  event(pb::SEVERITY_WARNING, "coordinator_lost", "coordinator", evidence);
+  open_incident(std::move(incident), "coordinator",
+                last_commit_ == 0 ? "before the first commit"
+                                  : "after the commit of step " + std::to_string(last_commit_),
+                evidence);
+  settle_incidents(now);
 }
 
 void JobMachine::on_nothing_to_stop(const std::string& role, TimePoint now) {
@@ -119,19 +215,28 @@ void JobMachine::stop_condemned(TimePoint now) {
 void JobMachine::open_incident(const std::string& role, const std::string& evidence,
                                TimePoint fine_until, TimePoint now) {
   const Member& member = members_.at(role);
+  event(told_of_losses_ ? pb::SEVERITY_INFO : pb::SEVERITY_WARNING, kind_of(role) + "_lost", role,
+        evidence + (member.doing.empty() ? "" : std::string(kLastSeen) + member.doing));
+  if (told_of_losses_) return;
   OpenIncident incident;
+  incident.lost = {role};
   incident.detected = now;
   incident.members_changed = member.in_generation && !result_is_safe();
+  if (fine_until != TimePoint{})
+    incident.event.mutable_incident()->set_detect_seconds(seconds(now - fine_until));
+  open_incident(std::move(incident), role, member.doing.empty() ? "starting" : member.doing,
+                evidence);
+}
+
+void JobMachine::open_incident(OpenIncident incident, const std::string& culprit,
+                               const std::string& doing, const std::string& evidence) {
   incident.event.set_kind("incident");
   incident.event.set_severity(pb::SEVERITY_WARNING);
-  incident.event.set_subject(role);
+  incident.event.set_subject(culprit);
   auto& detail = *incident.event.mutable_incident();
-  detail.set_culprit(role);
-  detail.set_last_operation(member.doing.empty() ? "starting" : member.doing);
+  detail.set_culprit(culprit);
+  detail.set_last_operation(doing);
   detail.set_evidence(evidence);
-  if (fine_until != TimePoint{}) detail.set_detect_seconds(seconds(now - fine_until));
-  event(pb::SEVERITY_WARNING, kind_of(role) + "_lost", role,
-        evidence + (member.doing.empty() ? "" : ", last seen in: " + member.doing));
   incidents_.push_back(std::move(incident));
   status_.set_incidents(status_.incidents() + 1);
 }
@@ -218,10 +323,12 @@ void JobMachine::restart_due(TimePoint now) {
 // generation has committed a step.
 void JobMachine::settle_incidents(TimePoint now) {
   for (auto it = incidents_.begin(); it != incidents_.end();) {
-    const std::string role = it->event.subject();
-    const bool repaired = it->members_changed
-                              ? it->formed && last_commit_ >= first_step_ && !committing_
-                              : members_.contains(role) && members_.at(role).registered;
+    const bool repaired =
+        it->members_changed
+            ? it->formed && last_commit_ >= first_step_ && !committing_
+            : std::all_of(it->lost.begin(), it->lost.end(), [&](const std::string& role) {
+                return members_.contains(role) && members_.at(role).registered;
+              });
     if (!repaired) {
       ++it;
       continue;
@@ -231,7 +338,7 @@ void JobMachine::settle_incidents(TimePoint now) {
     for (const auto& worker : in_generation())
       load = std::max(load, members_.at(worker).load_seconds);
     if (it->members_changed) {
-      detail.set_decide_seconds(seconds(*it->opened - it->detected));
+      detail.set_decide_seconds(it->decided_before + seconds(*it->opened - it->detected));
       detail.set_reform_seconds(seconds(*it->formed - *it->opened));
       detail.set_load_seconds(load);
       detail.set_redo_seconds(seconds(now - *it->formed));

@@ -42,6 +42,7 @@ class CommandLine {
   void add_looking_verbs();
   void add_store_verbs();
   void add_checkpoint_verbs();  // command_line_checkpoints.cpp
+  void add_chaos_verbs();       // command_line_chaos.cpp
   void add_generate_verb();
   void add_compute_verbs();
   void add_adapter_verbs();
@@ -64,6 +65,7 @@ class CommandLine {
   LogOptions logs_;
   CheckpointOptions checkpoint_;
   CheckpointImportOptions checkpoint_import_;
+  ChaosOptions chaos_;
   CheckpointDiffOptions checkpoint_diff_;
   AdapterExportOptions adapter_export_;
   GenerateOptions generate_;

@@ -93,6 +93,16 @@ struct CheckpointImportOptions {
   std::filesystem::path store;   // into this one; or, without both, as a new job
 };
 Exit ckpt_import(const Common& common, const CheckpointImportOptions& options);
+
+struct ChaosOptions {
+  std::vector<std::string> scenarios;
+  std::uint64_t seed = 1;
+  double minutes = 0;          // 0: each scenario once
+  std::filesystem::path work;  // empty: a temporary one
+  bool keep = false;
+};
+Exit chaos_run(const Common& common, const ChaosOptions& options);  // chaos.cpp
+Exit chaos_points(const Common& common);
 // Each is JOB@N or STORE@N; without @N the newest.
 struct CheckpointDiffOptions {
   std::string before, after;

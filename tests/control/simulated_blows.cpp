@@ -62,7 +62,7 @@ void Cast::link_is_down(const ProcessPtr& p, std::uint64_t link) {
     return;
   members_.erase(member);
   tell([&](JobMachine& machine) {
-    machine.on_gone(p->role(), "its connection was lost", false, now_);
+    machine.on_gone(p->role(), kConnectionLost, false, now_);
   });
   expect_told(p);
 }
@@ -86,8 +86,6 @@ void Cast::restart_coordinator(Duration away, bool write_survives) {
     agent.waiting.clear();
   }
   members_.clear();
-  lost.clear();  // an incident that was open is forgotten with the coordinator
-  std::erase_if(events, [](const auto& event) { return event.kind() == "incident"; });
   for (const auto& [pid, p] : processes_) {
     p->link = 0;
     p->told = !p->alive;

@@ -126,6 +126,7 @@ JobHistory Cast::history() const {
   history.rollbacks = rollbacks;
   history.losses = losses_up_to(history.last_commit);
   for (const auto& [id, state] : store) history.checkpoints.insert(id);
+  for (const auto& event : events) note_losses(history.open_losses, event);
   for (const auto& event : all("evaluated")) history.evaluated.insert(std::stoull(event.subject()));
   return history;
 }
@@ -144,7 +145,11 @@ void Cast::begin_coordinator() {
   coordinator_up_ = true;
   machine_ =
       std::make_unique<JobMachine>("job-1", options.spec, placement_, history(), options.timeouts);
-  tell([this](JobMachine& machine) { machine.start(now_); });
+  const bool first = coordinator_ == 1;
+  tell([&](JobMachine& machine) {
+    machine.start(now_);
+    if (!first) machine.on_restarted("killed by SIGKILL", 0.5, now_);
+  });
   for (const auto& slot : placement_) connect_agent(slot.node());
 }
 
@@ -274,9 +279,20 @@ void Cast::act(const RecordEvent& action) {
   events.push_back(action.event);
   const auto& role = action.event.subject();
   if (action.event.kind() == "scaled_down") expect_the_end_of(role);
+  if (action.event.kind() == "incident") unreachable_.erase(role);
+  if (action.event.kind() == "node_lost") {  // it takes over what is said of unreachable members
+    ++lost[role];
+    for (const auto& [victim, node] : std::map(unreachable_))
+      if (role == "agent@" + node && unreachable_.erase(victim) > 0 && --lost[victim] == 0)
+        lost.erase(victim);
+    return;
+  }
   if (!action.event.kind().ends_with("_lost")) return;
-  ++lost[role];
   expect_the_end_of(role);
+  const auto& message = action.event.message();
+  if (message.starts_with("the agent of node")) return;
+  ++lost[role];
+  if (message.starts_with(kConnectionLost)) unreachable_[role] = machine_->node_of(role);
 }
 
 void Cast::act(const StartProcess& action) {

@@ -131,7 +131,7 @@ class Cast {
   pb::Rollbacks rollbacks;
   std::vector<std::uint64_t> rewinds;
   std::vector<std::pair<std::string, std::uint64_t>> evaluations;  // role, checkpoint; as asked
-  std::map<std::string, int> lost;    // by role: losses that the coordinator spoke of
+  std::map<std::string, int> lost;    // by culprit: losses that the coordinator spoke of
   std::map<std::string, int> starts;  // by role
   std::optional<Finish> finish;
   CastOptions options;
@@ -245,6 +245,7 @@ class Cast {
   std::vector<std::uint64_t> states_;
   std::set<std::string> going_;   // roles that are to end, though their process may start yet
   std::uint64_t void_saves_ = 0;  // saves that began before are void
+  std::map<std::string, std::string> unreachable_;  // role and node; its incident is still open
   std::set<std::tuple<std::uint64_t, std::uint64_t, std::string>> reported_;  // gen, step, role
   std::map<std::uint64_t, std::uint64_t> offers_;  // generation -> state of its source
   // (generation, place) -> who has come there

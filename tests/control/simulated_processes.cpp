@@ -31,14 +31,13 @@ void Cast::agent_connected(const std::string& node) {
 }
 
 void Cast::agent_is_down(const std::string& node) {
-  for (const auto& role : machine_->roles_on(node)) {
-    const bool known = state_of(role) == pb::ACTOR_FAILED;
-    tell([&](JobMachine& machine) {
-      machine.on_gone(role, "the agent of node " + node + " is gone", true, now_);
-    });
+  std::set<std::string> known;
+  for (const auto& role : machine_->roles_on(node))
+    if (state_of(role) == pb::ACTOR_FAILED) known.insert(role);
+  tell([&](JobMachine& machine) { machine.on_node_gone(node, now_); });
+  for (const auto& role : machine_->roles_on(node))
     for (const auto& [pid, p] : processes_)
-      if (!known && p->role() == role && p->slot.node() == node) expect_told(p);
-  }
+      if (!known.contains(role) && p->role() == role && p->slot.node() == node) expect_told(p);
 }
 
 void Cast::give(Order order) {
