@@ -89,6 +89,12 @@ using JobAction = std::variant<SendTo, PublishGeneration, WriteCommit, WriteQuar
                                RewindLedger, VoidCheckpoints, RecordRollbacks, RecordEvent,
                                StartProcess, StopProcess, FindCheckpoint, ApplyRetention, Finish>;
 
+// A failure whose incident was not told to its end.
+struct OpenLoss {
+  pb::Event event;
+  bool replaced = false;  // another process took the lost one's place
+};
+
 // Where a job stands when its coordinator starts: zeros for a new one.
 struct JobHistory {
   std::uint64_t last_commit = 0;
@@ -105,14 +111,14 @@ struct JobHistory {
   TaskLosses window;                       // since the last of these was decided
   pb::Rollbacks rollbacks;
   std::vector<double> losses;  // of the last steps that count for LossWatch
-  std::vector<pb::Event> open_losses;  // failures whose incidents were not told to their end
+  std::vector<OpenLoss> open_losses;
 };
 
 std::string sample_name(const pb::SampleRef& sample);  // "avqa:12"
 
 // Follows what events tell of losses and incidents: `open` are the losses without an incident. A
 // coordinator's own death would make it forget them (H-1).
-void note_losses(std::vector<pb::Event>& open, const pb::Event& event);
+void note_losses(std::vector<OpenLoss>& open, const pb::Event& event);
 
 // The evidence against a member that cannot be reached, whatever else became of it.
 inline constexpr const char* kConnectionLost = "its connection was lost";
@@ -281,7 +287,7 @@ class JobMachine {
   void stop_condemned(TimePoint now);
   void open_incident(const std::string& role, const std::string& evidence, TimePoint fine_until,
                      TimePoint now);
-  void reopen_incidents(std::vector<pb::Event> losses, TimePoint now);
+  void reopen_incidents(const std::vector<OpenLoss>& losses, TimePoint now);
   void take_over_lost_connections(const std::string& node, OpenIncident& incident);
   void open_incident(OpenIncident incident, const std::string& culprit, const std::string& doing,
                      const std::string& evidence);
@@ -422,7 +428,7 @@ class JobMachine {
   std::map<std::uint64_t, int> evaluation_tries_;
   std::uint32_t restarts_used_ = 0;
   std::deque<OpenIncident> incidents_;
-  std::vector<pb::Event> open_losses_;  // until start()
+  std::vector<OpenLoss> open_losses_;  // until start()
   bool told_of_losses_ = false;  // an incident has told of those that are being lost
   bool stop_asked_ = false;
   std::string stop_reason_;

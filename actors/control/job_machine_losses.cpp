@@ -1,5 +1,6 @@
 // Members of a job that are lost: incidents (H-1) and restarts.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "actors/control/job_machine.h"
@@ -31,21 +32,22 @@ constexpr std::string_view kLastSeen = ", last seen in: ";
 
 }  // namespace
 
-void note_losses(std::vector<pb::Event>& open, const pb::Event& event) {
+void note_losses(std::vector<OpenLoss>& open, const pb::Event& event) {
   const auto& subject = event.subject();
+  const auto is_of = [&](const OpenLoss& loss) { return loss.event.subject() == subject; };
   if (ends_a_run(event.kind())) open.clear();
-  if (event.has_incident()) {
-    const auto told = std::find_if(open.begin(), open.end(),
-                                   [&](const pb::Event& loss) { return loss.subject() == subject; });
-    if (told != open.end()) open.erase(told);
-  }
+  if (event.kind() == "restart")
+    for (auto& loss : open) loss.replaced |= is_of(loss);
+  if (event.has_incident())
+    if (const auto told = std::find_if(open.begin(), open.end(), is_of); told != open.end())
+      open.erase(told);
   if (!ends_with_loss(event.kind()) || event.severity() == pb::SEVERITY_INFO) return;
   if (event.kind() == "node_lost")  // as take_over_lost_connections
-    std::erase_if(open, [&](const pb::Event& loss) {
-      return loss.message().starts_with(kConnectionLost) &&
-             event.message().find(loss.subject()) != std::string::npos;
+    std::erase_if(open, [&](const OpenLoss& loss) {
+      return !loss.replaced && loss.event.message().starts_with(kConnectionLost) &&
+             event.message().find(loss.event.subject()) != std::string::npos;
     });
-  open.push_back(event);
+  open.push_back({event});
 }
 
 // ---- what ends a process ----------------------------------------------------------------------
@@ -111,32 +113,35 @@ void JobMachine::on_node_gone(const std::string& node, TimePoint now) {
   told_of_losses_ = false;
 }
 
-void JobMachine::reopen_incidents(std::vector<pb::Event> losses, TimePoint now) {
-  for (const auto& loss : losses) {
+void JobMachine::reopen_incidents(const std::vector<OpenLoss>& losses, TimePoint now) {
+  for (const auto& [loss, replaced] : losses) {
     OpenIncident incident;
     incident.detected = now;
     incident.members_changed = !result_is_safe();
     const auto cut = loss.message().find(kLastSeen);
-    open_incident(std::move(incident), loss.subject(),
-                  cut == std::string::npos ? "not known"
-                                           : loss.message().substr(cut + kLastSeen.size()),
-                  loss.message().substr(0, cut) + "; the coordinator was lost before it was repaired");
+    open_incident(
+        std::move(incident), loss.subject(),
+        cut == std::string::npos ? "not known" : loss.message().substr(cut + kLastSeen.size()),
+        loss.message().substr(0, cut) + "; the coordinator was lost before it was repaired");
   }
 }
 
-// Those whose connections broke first were its victims.
+// Those whose connections broke first were its victims; not those who had been replaced since.
 void JobMachine::take_over_lost_connections(const std::string& node, OpenIncident& incident) {
-  for (auto it = incidents_.begin(); it != incidents_.end();) {
-    const std::string& role = it->event.subject();
-    if (node_of(role) != node || it->event.incident().evidence() != kConnectionLost) {
-      ++it;
+  for (const auto& role : roles_on(node)) {
+    // Whose end was heard, its agent was still there.
+    if (!members_.at(role).condemned) continue;
+    const auto newest =
+        std::find_if(incidents_.rbegin(), incidents_.rend(),
+                     [&](const OpenIncident& one) { return one.event.subject() == role; });
+    if (newest == incidents_.rend() || newest->event.incident().evidence() != kConnectionLost)
       continue;
-    }
-    incident.detected = std::min(incident.detected, it->detected);
-    incident.members_changed |= it->members_changed;
-    if (it->opened) incident.opened = std::min(incident.opened.value_or(*it->opened), *it->opened);
+    incident.detected = std::min(incident.detected, newest->detected);
+    incident.members_changed |= newest->members_changed;
+    if (newest->opened)
+      incident.opened = std::min(incident.opened.value_or(*newest->opened), *newest->opened);
     incident.lost.push_back(role);
-    it = incidents_.erase(it);
+    incidents_.erase(std::next(newest).base());
     status_.set_incidents(status_.incidents() - 1);
   }
 }

@@ -14,7 +14,7 @@
 namespace crabcast::actors {
 namespace {
 
-constexpr std::uint64_t kHistories = 5000;
+constexpr std::uint64_t kHistories = 10'000;
 constexpr std::uint32_t kNoLimit = 1000;  // of restarts
 
 class Dice {

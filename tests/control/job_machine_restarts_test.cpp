@@ -37,7 +37,7 @@ TEST(CoordinatorRestart, MembersKeepTheirStateAndGoOn) {
   expect_succeeded(cast);
   EXPECT_THAT(cast.rewinds, IsEmpty());
   EXPECT_EQ(cast.starts["worker-0"], 2) << "asked for again, and refused because it runs";
-  EXPECT_EQ(cast.count("incident"), 0U);
+  only_incident(cast, "coordinator");
   EXPECT_EQ(cast.count("restart"), 0U);
 }
 
@@ -70,7 +70,7 @@ TEST(CoordinatorRestart, MembersDoNotWaitForItForEver) {
   EXPECT_THAT(cast.living(pb::ROLE_WORKER), IsEmpty());
   expect_succeeded(cast);
   EXPECT_THAT(cast.rewinds, ElementsAre(4));
-  EXPECT_EQ(cast.count("incident"), 4U);
+  EXPECT_EQ(cast.count("incident"), 5U) << "its own, and theirs";
 }
 
 // Its number was given to members, but no commit tells the next coordinator of it.
@@ -102,7 +102,8 @@ TEST(CoordinatorRestart, AProcessThatDiedMeanwhileIsReplaced) {
   cast.restart_coordinator(seconds(2));
   cast.kill("worker-1");
   expect_succeeded(cast);
-  EXPECT_EQ(cast.count("incident"), 1U);
+  EXPECT_EQ(cast.lost, (std::map<std::string, int>{{"coordinator", 1}, {"worker-1", 1}}));
+  EXPECT_EQ(cast.count("incident"), 2U);
 }
 
 // The process that died and its successor are told apart although the coordinator knew neither.
@@ -115,7 +116,7 @@ TEST(CoordinatorRestart, AProcessThatDiesAsItComesBackIsReplacedOnce) {
   cast.run_for(milliseconds(999));
   cast.kill("worker-1");
   expect_succeeded(cast);
-  EXPECT_EQ(cast.count("incident"), 1U);
+  EXPECT_EQ(cast.count("incident"), 2U);
   EXPECT_LT(cast.now() - TimePoint(std::chrono::hours(1)), minutes(1));
 }
 
@@ -170,9 +171,25 @@ TEST(AgentLost, WithItsNodeAndAllThatRanThere) {
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
   cast.kill_agent(seconds(2), "node-b");
   expect_succeeded(cast);
-  EXPECT_EQ(cast.count("incident"), 2U);
+  const auto incident = only_incident(cast, "agent@node-b");
+  EXPECT_EQ(incident.incident().evidence(), "the agent of node node-b is gone");
   EXPECT_THAT(cast.rewinds, IsEmpty());
   EXPECT_EQ(cast.generations.back().members_size(), 2);
+}
+
+TEST(CoordinatorRestart, AnIncidentThatWasOpenIsToldToItsEnd) {
+  Cast cast(two_workers());
+  ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 5; }));
+  cast.kill("worker-1");
+  ASSERT_TRUE(cast.run_until([&] { return cast.count("worker_lost") == 1; }));
+  cast.restart_coordinator(seconds(1));
+  expect_succeeded(cast);
+  std::map<std::string, std::string> told;
+  for (const auto& event : cast.all("incident"))
+    told[event.incident().culprit()] = event.incident().evidence();
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_THAT(told["worker-1"], HasSubstr("killed by SIGKILL"));
+  EXPECT_THAT(told["coordinator"], HasSubstr("killed by SIGKILL"));
 }
 
 TEST(AgentLost, ItsProcessesAreReplacedEvenIfTheyRanOn) {
@@ -182,9 +199,10 @@ TEST(AgentLost, ItsProcessesAreReplacedEvenIfTheyRanOn) {
   ASSERT_TRUE(cast.run_until([&] { return cast.committed() == 7; }, minutes(1)))
       << "nobody waits for registrations that never come";
   expect_succeeded(cast);
-  for (const std::string role : {"worker-0", "worker-1", "loader-0", "evaluator-0"})
-    EXPECT_EQ(cast.lost[role], 1) << role;
-  EXPECT_EQ(cast.count("incident"), 4U);
+  const auto agent = cast.all("incident").front().incident().culprit();
+  EXPECT_THAT(agent, HasSubstr("agent@"));
+  EXPECT_EQ(cast.lost, (std::map<std::string, int>{{agent, 1}})) << "one incident for all four";
+  EXPECT_EQ(cast.count("incident"), 1U);
 }
 
 }  // namespace

@@ -298,6 +298,7 @@ void Cast::act(const RecordEvent& action) {
 void Cast::act(const StartProcess& action) {
   const auto& role = action.slot.role();
   ++starts[role];
+  unreachable_.erase(role);
   going_.erase(role);
   forget_starts(role);
   give({action.slot.node(), role, [this, slot = action.slot] { start_process(slot); }});

@@ -74,6 +74,7 @@ void Cast::role_exited(const ProcessPtr& p, const std::string& evidence) {
   // It was lost already, and its successor may have been started without a word.
   const bool known = state_of(p->role()) == pb::ACTOR_FAILED;
   tell([&](JobMachine& machine) { machine.on_gone(p->role(), evidence, true, now_, p->pid); });
+  unreachable_.erase(p->role());  // its agent is there
   if (!known) expect_told(p);
 }
 
