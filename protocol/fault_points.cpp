@@ -25,7 +25,8 @@ constexpr std::array kPoints = {
     FaultPoint{"ledger.commit.after", "coordinator: a step is on the disk and nobody knows it yet"},
     FaultPoint{"checkpoint.begin", "coordinator: a checkpoint's chunks begin to come"},
     FaultPoint{"checkpoint.chunk", "coordinator: a chunk is about to be written"},
-    FaultPoint{"checkpoint.commit.before", "coordinator: all chunks are there, the manifest is not"},
+    FaultPoint{"checkpoint.commit.before",
+               "coordinator: all chunks are there, the manifest is not"},
     FaultPoint{"checkpoint.commit.after", "coordinator: the manifest is on the disk"},
     FaultPoint{"checkpoint.retain", "coordinator: old checkpoints are about to be deleted"},
     FaultPoint{"replica.begin", "coordinator: a copy of a checkpoint is about to be sent"},
@@ -94,10 +95,12 @@ bool read_number(std::string_view text, double& value) {
 Status read_action(std::string_view text, FaultOrder& order) {
   const auto colon = text.find(':');
   const auto name = text.substr(0, colon);
-  const auto argument = colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1);
+  const auto argument =
+      colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1);
   const auto* known = std::find_if(kActions.begin(), kActions.end(),
                                    [&](const auto& action) { return action.first == name; });
-  if (known == kActions.end()) return fail(Errc::invalid_argument, "no action is named '" + std::string(name) + "'");
+  if (known == kActions.end())
+    return fail(Errc::invalid_argument, "no action is named '" + std::string(name) + "'");
   order.action = known->second;
   switch (order.action) {
     case FaultOrder::Action::error:

@@ -1,4 +1,5 @@
-// Named places in the programs where a test can stage a failure: `crabcast chaos points` lists them.
+// Named places in the programs where a test can stage a failure: `crabcast chaos points` lists
+// them.
 //
 // Operation: $CRABCAST_FAULTS holds orders, apart by ';'. Each is
 //   ROLE@POINT#N=ACTION    for example  worker-1@collective.all_gather#3=kill
@@ -43,8 +44,8 @@ struct FaultOrder {
   std::uint64_t count = 1;
   bool repeats = false;
   Action action = Action::kill;
-  double amount = 0;            // milliseconds or seconds
-  Errc code = Errc::io_error;   // with error
+  double amount = 0;           // milliseconds or seconds
+  Errc code = Errc::io_error;  // with error
   friend bool operator==(const FaultOrder&, const FaultOrder&) = default;
 };
 // invalid_argument, with what was expected.
@@ -63,7 +64,8 @@ std::int64_t wall_offset_ms();
 
 // The staged error, if an order says so here and now.
 inline Status fault_point(std::string_view point) {
-  if (!faults::armed.load(std::memory_order_relaxed)) [[likely]] return {};
+  if (!faults::armed.load(std::memory_order_relaxed)) [[likely]]
+    return {};
   return faults::strike(point);
 }
 

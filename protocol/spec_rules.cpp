@@ -104,8 +104,8 @@ Mistake kept_at_checkpoint(const JobSpec& spec) {
 Mistake quorum_can_be_reached(const JobSpec& spec) {
   const auto& checkpoint = spec.checkpoint;
   if (checkpoint.quorum.value_or(1) <= 1 + checkpoint.replicas) return std::nullopt;
-  return "checkpoint.quorum is " + std::to_string(*checkpoint.quorum) + ", but there are only 1 + " +
-         std::to_string(checkpoint.replicas) + " stores";
+  return "checkpoint.quorum is " + std::to_string(*checkpoint.quorum) +
+         ", but there are only 1 + " + std::to_string(checkpoint.replicas) + " stores";
 }
 
 Mistake best_metric_is_measured(const JobSpec& spec) {

@@ -29,8 +29,8 @@ Status StateCopy::begin(const pb::StateReply& table) {
   table_ = table;
   std::uint64_t offset = 0;
   for (const auto& desc : table.tensors()) {
-    auto tensor = empty_tensor(
-        desc.dtype(), {desc.shape().data(), static_cast<std::size_t>(desc.shape_size())});
+    auto tensor = empty_tensor(desc.dtype(),
+                               {desc.shape().data(), static_cast<std::size_t>(desc.shape_size())});
     if (!tensor) return fail(tensor.error().within(desc.name()));
     stream_.add(offset, *tensor);
     offset += tensor->nbytes();
@@ -53,12 +53,12 @@ std::vector<model::NamedTensor> StateCopy::take() {
   return tensors;
 }
 
-Status StateCopy::fetch(caf::actor_system& system, MemberProcess& process,
+Status StateCopy::fetch(caf::actor_system& system, Switchboard& bulk, Progress& progress,
                         const std::string& bulk_endpoint, std::uint64_t generation,
                         std::uint64_t step, const std::function<bool()>& interrupted) {
-  auto peer = process.bulk->connect(bulk_endpoint, kConnectTimeout);
+  auto peer = bulk.connect(bulk_endpoint, kConnectTimeout);
   if (!peer) return fail(peer.error().within("peer " + bulk_endpoint));
-  const auto source = process.bulk->proxy(peer->process, "peer");
+  const auto source = bulk.proxy(peer->process, "peer");
   const std::string what = "the state of " + peer->process.value();
   caf::scoped_actor self{system};
   pb::StateRequest request;
@@ -66,9 +66,8 @@ Status StateCopy::fetch(caf::actor_system& system, MemberProcess& process,
   request.set_step(step);
   Status status;
   self->request(source, kChunkTimeout, outbound(request))
-      .receive(
-          [&](const DeliveryPtr& answer) { status = begin(answer->envelope->state_reply()); },
-          [&](const caf::error& error) { status = fail(from_caf(error).within(what)); });
+      .receive([&](const DeliveryPtr& answer) { status = begin(answer->envelope->state_reply()); },
+               [&](const caf::error& error) { status = fail(from_caf(error).within(what)); });
   if (!status) return status;
   if (missing() < chunks())
     spdlog::info("{} of {} chunks of the state are there already", chunks() - missing(), chunks());
@@ -78,11 +77,11 @@ Status StateCopy::fetch(caf::actor_system& system, MemberProcess& process,
     if (answer->frames.size() != 1 || index >= have_.size())
       return fail(Errc::corrupt, "a chunk of " + what + " came without its bytes");
     const auto& frame = answer->frames.front();
-    CRABCAST_TRY(check_chunk(table_.chunks(static_cast<int>(index)), {frame.data(), frame.size()},
-                             what));
+    CRABCAST_TRY(
+        check_chunk(table_.chunks(static_cast<int>(index)), {frame.data(), frame.size()}, what));
     stream_.fill(index * std::uint64_t{kChunkBytes}, {frame.data(), frame.size()});
     have_[index] = true;
-    process.progress->advance();
+    progress.advance();
     return fault_point("state.copy");
   };
   using Answer = decltype(self->request(source, Duration{kChunkTimeout}, OutboundPtr{}));
@@ -115,7 +114,8 @@ Status StateCopy::fetch(caf::actor_system& system, MemberProcess& process,
 StateOffer::StateOffer(const StateSnapshot& snapshot, std::uint64_t generation)
     : generation_(generation), stream_(snapshot.tensors) {
   table_.set_step(snapshot.step);
-  for (const auto& [name, tensor] : snapshot.tensors) *table_.add_tensors() = describe(name, tensor);
+  for (const auto& [name, tensor] : snapshot.tensors)
+    *table_.add_tensors() = describe(name, tensor);
   for (std::uint32_t index = 0; index < stream_.chunks(); ++index) {
     const auto frame = stream_.chunk(index);
     *table_.add_chunks() = make_chunk_entry(index, {frame.data(), frame.size()});
@@ -136,9 +136,9 @@ void StateOffer::serve(const Delivery& request) const {
   if (!chunk) return answer(request, table_);
   const auto index = envelope.state_chunk_request().index();
   if (index >= stream_.chunks())
-    return answer(request, Error{Errc::invalid_argument, "the state has only " +
-                                                             std::to_string(stream_.chunks()) +
-                                                             " chunks"});
+    return answer(request,
+                  Error{Errc::invalid_argument,
+                        "the state has only " + std::to_string(stream_.chunks()) + " chunks"});
   if (const Status staged = fault_point("state.serve"); !staged)
     return answer(request, staged.error());
   pb::StateChunk body;

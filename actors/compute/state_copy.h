@@ -6,9 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "actors/compute/member.h"
+#include "actors/compute/progress.h"
 #include "actors/compute/state_transfer.h"
 #include "actors/compute/tensor_stream.h"
+#include "actors/switchboard.h"
 
 namespace crabcast::actors {
 
@@ -20,8 +21,8 @@ class StateCopy {
  public:
   // Fetches what is missing from the worker at this endpoint. corrupt: a chunk changed on its way;
   // cancelled: `interrupted` said so; else what the connection said.
-  Status fetch(caf::actor_system& system, MemberProcess& process, const std::string& bulk_endpoint,
-               std::uint64_t generation, std::uint64_t step,
+  Status fetch(caf::actor_system& system, Switchboard& bulk, Progress& progress,
+               const std::string& bulk_endpoint, std::uint64_t generation, std::uint64_t step,
                const std::function<bool()>& interrupted);
   [[nodiscard]] std::uint32_t missing() const;
   [[nodiscard]] std::uint32_t chunks() const { return static_cast<std::uint32_t>(have_.size()); }

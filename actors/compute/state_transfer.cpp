@@ -120,9 +120,8 @@ Result<LoadedCheckpoint> load_checkpoint(caf::actor_system& system, MemberProces
   TensorStream stream;
   for (const auto& entry : loaded.manifest.tensors()) {
     if (!wanted(entry.name())) continue;
-    auto tensor =
-        empty_tensor(entry.dtype(),
-                     {entry.shape().data(), static_cast<std::size_t>(entry.shape_size())});
+    auto tensor = empty_tensor(
+        entry.dtype(), {entry.shape().data(), static_cast<std::size_t>(entry.shape_size())});
     if (!tensor) return fail(tensor.error().within(entry.name()));
     if (tensor->nbytes() != entry.bytes())
       return fail(Errc::corrupt, entry.name() + " has " + std::to_string(entry.bytes()) +
@@ -142,8 +141,7 @@ Result<LoadedCheckpoint> load_checkpoint(caf::actor_system& system, MemberProces
       if ((*data)->frames.size() != 1) return fail(Errc::corrupt, "a chunk came without its bytes");
       const auto& frame = (*data)->frames.front();
       const std::span bytes(frame.data(), frame.size());
-      CRABCAST_TRY(
-          check_chunk(entry, bytes, "checkpoint " + std::to_string(loaded.manifest.id())));
+      CRABCAST_TRY(check_chunk(entry, bytes, "checkpoint " + std::to_string(loaded.manifest.id())));
       stream.fill(begin, bytes);
     }
     begin = end;

@@ -41,9 +41,8 @@ cluster::Frame TensorStream::chunk(std::uint32_t index) const {
   joined->reserve(end - begin);
   for (auto from = begin; from < end; ++piece) {
     const auto to = std::min(end, piece->end);
-    joined->append(
-        static_cast<const char*>(piece->tensor.const_data_ptr()) + (from - piece->begin),
-        to - from);
+    joined->append(static_cast<const char*>(piece->tensor.const_data_ptr()) + (from - piece->begin),
+                   to - from);
     from = to;
   }
   return {joined, joined->data(), joined->size()};

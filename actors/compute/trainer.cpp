@@ -179,7 +179,8 @@ bool GenerationRun::offers_state() const {
 Status GenerationRun::copy_state(std::uint64_t step) {
   Status status = fail(Errc::unavailable, "no member of the generation holds the state");
   for (const auto* source : sources()) {
-    status = parts_.copy.fetch(system_, *parts_.process, source->bulk_endpoint(),
+    auto& process = *parts_.process;
+    status = parts_.copy.fetch(system_, *process.bulk, *process.progress, source->bulk_endpoint(),
                                generation_.number(), step, [this] { return superseded(); });
     if (status) return session_.load_state(parts_.copy.take(), false);
     if (superseded()) break;
@@ -372,8 +373,9 @@ caf::behavior saver(caf::stateful_actor<SaverState>* self,
       [self](const SaveSnapshot& save) {
         auto& parts = *self->state.parts;
         const Status staged = fault_point("checkpoint.save");
-        auto saved = !staged ? staged : save_checkpoint(self->system(), *parts.process, *save.snapshot, save.id,
-                                     parts.session->base_hash());
+        auto saved = !staged ? staged
+                             : save_checkpoint(self->system(), *parts.process, *save.snapshot,
+                                               save.id, parts.session->base_hash());
         // The store told the coordinator of an error of its own; one on the way it cannot know.
         if (saved) return;
         spdlog::warn("checkpoint {} was not saved: {}", save.id, saved.error().message);
@@ -410,9 +412,9 @@ struct PeerState {
       return answer(*request, Error{Errc::queue_full, "too many wait for the state"});
     }
     if (!offer)
-      return answer(*request, Error{Errc::stale_generation,
-                                    "no state is offered any more in generation " +
-                                        std::to_string(generation)});
+      return answer(*request,
+                    Error{Errc::stale_generation, "no state is offered any more in generation " +
+                                                      std::to_string(generation)});
     offer->serve(*request);
   }
   static constexpr std::size_t kWaiting = 64;

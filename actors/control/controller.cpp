@@ -208,7 +208,7 @@ void ControllerState::down(const caf::down_msg& message) {
         if (slot.node() != node) continue;
         if (slot.kind() == pb::ROLE_COORDINATOR) {
           // Its processes died with the agent; its store is on that node.
-          event(id, pb::SEVERITY_WARNING, "node_lost", "node " + node + " with its coordinator");
+          coordinator_node_lost(job, node);
           job.coordinator = nullptr;
           self->send(scheduler, JobGone{JobId{id}});
           enqueue(job);
@@ -329,6 +329,26 @@ void ControllerState::store(const Job& job, std::function<void()> then,
           });
 }
 
+// H-1: there is no coordinator left to tell of it.
+void ControllerState::coordinator_node_lost(const Job& job, const std::string& node) {
+  pb::Event event;
+  event.set_job(job.record.job());
+  event.set_subject("agent@" + node);
+  event.set_severity(pb::SEVERITY_WARNING);
+  event.set_kind("incident");
+  auto& detail = *event.mutable_incident();
+  detail.set_culprit(event.subject());
+  detail.set_evidence("the agent of node " + node +
+                      " is gone, and with it the coordinator of the job");
+  if (job.status) {
+    event.set_step(job.status->step());
+    event.set_generation(job.status->generation());
+    detail.set_last_operation("after step " + std::to_string(job.status->step()));
+  }
+  event.set_message(detail.evidence() + "; the job waits for a place to go on");
+  put_event(std::move(event));
+}
+
 void ControllerState::event(const std::string& job, pb::Severity severity, const std::string& kind,
                             const std::string& message) {
   pb::Event event;
@@ -337,6 +357,10 @@ void ControllerState::event(const std::string& job, pb::Severity severity, const
   event.set_severity(severity);
   event.set_kind(kind);
   event.set_message(message);
+  put_event(std::move(event));
+}
+
+void ControllerState::put_event(pb::Event event) {
   event.set_unix_ms(unix_ms_now());
   self->request(registry, kRegistryTimeout,
                 PutEvents{std::make_shared<const std::vector<pb::Event>>(1, std::move(event))})

@@ -92,6 +92,8 @@ struct ControllerState {
              std::function<void(const Error&)> on_error = {});
   void event(const std::string& job, pb::Severity severity, const std::string& kind,
              const std::string& message);
+  void put_event(pb::Event event);
+  void coordinator_node_lost(const Job& job, const std::string& node);
   pb::JobStatus status_of(const Job& job) const;
 };
 

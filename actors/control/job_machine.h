@@ -429,7 +429,7 @@ class JobMachine {
   std::uint32_t restarts_used_ = 0;
   std::deque<OpenIncident> incidents_;
   std::vector<OpenLoss> open_losses_;  // until start()
-  bool told_of_losses_ = false;  // an incident has told of those that are being lost
+  bool told_of_losses_ = false;        // an incident has told of those that are being lost
   bool stop_asked_ = false;
   std::string stop_reason_;
   pb::JobState leave_state_ = pb::JOB_UNSPECIFIED;

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using actors::StateFolder;
 
-constexpr auto kUp = std::chrono::seconds(20);            // for the controller to be there
+constexpr auto kUp = std::chrono::seconds(20);                // for the controller to be there
 constexpr auto kStartAgain = std::chrono::milliseconds(500);  // as a service manager would
 constexpr auto kGrace = std::chrono::seconds(5);
 constexpr auto kGone = std::chrono::seconds(10);
@@ -132,9 +132,19 @@ Status Cast::start_all() {
     if (proxy_) agent.environment.push_back("CRABCAST_SOCKS_PROXY=" + proxy_->endpoint(node));
     agent.log = options_.folder / (node + ".log");
     // On several nodes no two workers fit beside the others.
-    agent.arguments = {"--state", node_state(node), "agent",  "--join", address,
-                       "--node",  node,             "--bind", place,    "--keys",
-                       state.keys(), "--cpus", options_.nodes > 1 ? "2.3" : "16"};
+    agent.arguments = {"--state",
+                       node_state(node),
+                       "agent",
+                       "--join",
+                       address,
+                       "--node",
+                       node,
+                       "--bind",
+                       place,
+                       "--keys",
+                       state.keys(),
+                       "--cpus",
+                       options_.nodes > 1 ? "2.3" : "16"};
     fs::create_directories(node_state(node), error);
     fs::create_directories(options_.corpora, error);
     fs::create_directory_symlink(options_.corpora, StateFolder{node_state(node)}.corpora(), error);
@@ -185,9 +195,9 @@ std::optional<pid_t> Cast::pid_of(const std::string& target, const std::string& 
 }
 
 void Cast::later(double seconds, std::function<void()> what) {
-  due_.emplace_back(Clock::now() + std::chrono::duration_cast<Duration>(
-                                       std::chrono::duration<double>(seconds)),
-                    std::move(what));
+  due_.emplace_back(
+      Clock::now() + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)),
+      std::move(what));
 }
 
 Status Cast::strike(const Fault& fault, const std::string& job) {
@@ -264,9 +274,9 @@ Status Cast::corrupt(const std::string& job) {
   }
   std::erase_if(files, [&](const auto& file) { return file.file_size() < largest / 2; });
   if (files.empty()) return fail(Errc::unavailable, "the job has no checkpoint yet");
-  const auto newest = *std::max_element(files.begin(), files.end(), [](const auto& a, const auto& b) {
-    return a.last_write_time() < b.last_write_time();
-  });
+  const auto newest = *std::max_element(
+      files.begin(), files.end(),
+      [](const auto& a, const auto& b) { return a.last_write_time() < b.last_write_time(); });
   std::fstream file(newest.path(), std::ios::binary | std::ios::in | std::ios::out);
   const auto middle = static_cast<std::streamoff>(newest.file_size() / 2);
   file.seekg(middle);

@@ -34,8 +34,8 @@ Result<Outcome> read_outcome(const std::filesystem::path& folder) {
   std::uint64_t expected = 1;
   CRABCAST_TRY(store.for_each_commit(Step{0}, [&](const pb::CommitRecord& commit) {
     if (commit.step() != expected++)
-      outcome.problems.push_back("T-1: step " + std::to_string(commit.step()) +
-                                 " follows step " + std::to_string(expected - 2));
+      outcome.problems.push_back("T-1: step " + std::to_string(commit.step()) + " follows step " +
+                                 std::to_string(expected - 2));
     outcome.steps.push_back(what_was_trained(commit));
     return true;
   }));
@@ -53,8 +53,7 @@ Result<Outcome> read_outcome(const std::filesystem::path& folder) {
     if (!manifest) return fail(manifest.error());
     outcome.state = std::to_string(manifest->step());
     for (const auto& chunk : manifest->chunks())
-      outcome.state +=
-          " " + std::to_string(chunk.xxh3_high()) + std::to_string(chunk.xxh3_low());
+      outcome.state += " " + std::to_string(chunk.xxh3_high()) + std::to_string(chunk.xxh3_low());
   }
   for (std::uint64_t after = 0;;) {
     auto page = store.events(after, kEventsPage);
@@ -77,8 +76,7 @@ std::vector<std::string> compare(const Outcome& calm, const Outcome& disturbed) 
       std::mismatch(calm.steps.begin(), calm.steps.begin() + static_cast<std::ptrdiff_t>(common),
                     disturbed.steps.begin());
   if (differs.first != calm.steps.begin() + static_cast<std::ptrdiff_t>(common))
-    problems.push_back("T-2: step " +
-                       std::to_string(differs.first - calm.steps.begin() + 1) +
+    problems.push_back("T-2: step " + std::to_string(differs.first - calm.steps.begin() + 1) +
                        " has other samples, losses or checksums than in the undisturbed run");
   if (calm.state != disturbed.state)
     problems.push_back("T-2: the last checkpoint is another one than that of the undisturbed run");

@@ -64,7 +64,8 @@ struct Flow {
 };
 
 struct Connection {
-  enum class State { greeting, request, connecting, open, broken };
+  // `waiting`: the client believes that it is connected, but nothing was dialed yet.
+  enum class State { greeting, request, waiting, connecting, open, broken };
   State state = State::greeting;
   std::string source, target;  // nodes
   Fd near, far;
@@ -97,7 +98,8 @@ class SocksProxy final : public Proxy {
   void sever(const std::string& node) override {
     change([&] {
       for (auto& connection : connections_)
-        if (connection->touches(node)) connection->state = Connection::State::broken;
+        if (connection->state == Connection::State::open && connection->touches(node))
+          connection->state = Connection::State::broken;
     });
   }
   void repeat_next(const std::string& node) override {
@@ -210,7 +212,10 @@ void SocksProxy::run() {
         const bool still = held_back(*connection);
         const auto wants = [&](const Flow& in, const Flow& out) {
           short events = 0;
-          if (still || connection->state == Connection::State::connecting) return events;
+          const auto state = connection->state;
+          if (still || state == Connection::State::waiting ||
+              state == Connection::State::connecting)
+            return events;
           if (!in.ended && in.held_bytes < kHeldBytes) events |= POLLIN;
           if (!out.held.empty()) {
             const auto left =
@@ -238,8 +243,7 @@ void SocksProxy::run() {
     for (std::size_t i = 0; i < served.size(); ++i)
       serve(*served[i], polled[first + 2 * i].revents, polled[first + 2 * i + 1].revents);
     for (std::size_t i = 0; i < listeners_.size(); ++i)
-      if (polled[1 + i].revents != 0)
-        accept_from(listeners_[i].first, listeners_[i].second.get());
+      if (polled[1 + i].revents != 0) accept_from(listeners_[i].first, listeners_[i].second.get());
   }
 }
 
@@ -260,6 +264,9 @@ void SocksProxy::serve(Connection& connection, short near_events, short far_even
     case Connection::State::request:
       if (near_events != 0) read_handshake(connection);
       break;
+    case Connection::State::waiting:
+      dial(connection);
+      break;
     case Connection::State::connecting:
       if (far_events != 0) finish_dial(connection);
       break;
@@ -275,7 +282,9 @@ void SocksProxy::serve(Connection& connection, short near_events, short far_even
   }
 }
 
-// Client: 5, methods. We: 5, 0. Client: 5, CONNECT, 0, address type, address, port.
+// Client: 5, methods. We: 5, 0. Client: 5, CONNECT, 0, address type, address, port. We: 5, 0, ...
+// The answer is always yes: libzmq 4.3.4 ends the process when a proxy that it reached breaks off
+// here. What cannot be dialed is closed afterwards.
 void SocksProxy::read_handshake(Connection& connection) {
   std::array<char, 512> bytes;
   const auto count = ::recv(connection.near.get(), bytes.data(), bytes.size(), 0);
@@ -315,20 +324,27 @@ void SocksProxy::read_handshake(Connection& connection) {
   ::inet_ntop(AF_INET, &address.sin_addr, dotted.data(), dotted.size());
   if (auto known = by_address_.find(dotted.data()); known != by_address_.end())
     connection.target = known->second;
+  // Success; the bound address behind it is looked at by nobody.
+  constexpr std::array<char, 10> kYes = {5, 0, 0, 1, 0, 0, 0, 0, 0, 0};
+  if (::send(connection.near.get(), kYes.data(), kYes.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(kYes.size())) {
+    connection.state = Connection::State::broken;
+    return;
+  }
+  connection.state = Connection::State::waiting;
   dial(connection);
 }
 
 void SocksProxy::dial(Connection& connection) {
+  if (held_back(connection)) return;  // as a SYN that is sent again and again
   connection.state = Connection::State::connecting;
   connection.far = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int on = 1;
   ::setsockopt(connection.far.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   ::setsockopt(connection.near.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   const auto* address = reinterpret_cast<const sockaddr*>(&connection.address);
-  // Across a partition it fails at once, and the client tries again.
-  if (held_back(connection) ||
-      (::connect(connection.far.get(), address, sizeof connection.address) != 0 &&
-       errno != EINPROGRESS))
+  if (::connect(connection.far.get(), address, sizeof connection.address) != 0 &&
+      errno != EINPROGRESS)
     connection.state = Connection::State::broken;
 }
 
@@ -336,12 +352,7 @@ void SocksProxy::finish_dial(Connection& connection) {
   int problem = 0;
   socklen_t size = sizeof problem;
   ::getsockopt(connection.far.get(), SOL_SOCKET, SO_ERROR, &problem, &size);
-  // 5, outcome, 0, address type, bound address and port (nobody looks at those).
-  std::array<char, 10> answer = {5, static_cast<char>(problem == 0 ? 0 : 5), 0, 1, 0, 0, 0, 0, 0, 0};
-  const auto sent = ::send(connection.near.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
-  connection.state = problem == 0 && sent == static_cast<ssize_t>(answer.size())
-                         ? Connection::State::open
-                         : Connection::State::broken;
+  connection.state = problem == 0 ? Connection::State::open : Connection::State::broken;
   if (connection.handshake.empty()) return;
   connection.out.held_bytes = connection.handshake.size();
   connection.out.held.push_back({Clock::now(), std::move(connection.handshake)});

@@ -37,8 +37,8 @@ class Controller {
       client_ = std::move(*connected);
     }
     auto answer = client_->ask(body, kAnswer);
-    if (!answer && (answer.error().code == Errc::timeout ||
-                    answer.error().code == Errc::unavailable))
+    if (!answer &&
+        (answer.error().code == Errc::timeout || answer.error().code == Errc::unavailable))
       client_.reset();
     return answer;
   }
@@ -130,7 +130,8 @@ void Performance::look() {
 bool Performance::due(const Moment& moment) const {
   if (moment.step && status_.step() < *moment.step) return false;
   if (moment.checkpoint && status_.newest_checkpoint() < *moment.checkpoint) return false;
-  const auto wait = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(moment.after));
+  const auto wait =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(moment.after));
   return Clock::now() - struck_at_ >= wait;
 }
 
@@ -150,8 +151,8 @@ Status Performance::play() {
   CRABCAST_TRY(submit());
   const auto started = Clock::now();
   struck_at_ = started;
-  const auto limit = std::chrono::duration_cast<Duration>(
-      std::chrono::duration<double>(scenario_.limit_seconds));
+  const auto limit =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(scenario_.limit_seconds));
   while (!over() && Clock::now() - started < limit) {
     cast_.tick();
     look();
@@ -225,15 +226,12 @@ void Performance::add_incidents_of_the_registry() {
 // Each order that was carried out has left its claim.
 void Performance::note_orders() {
   const auto folder = cast_.controller_state().parent_path() / "faults";
-  std::size_t index = 0;
-  for (const auto& text : scenario_.orders) {
-    const auto orders = parse_fault_orders(text);
-    if (!orders) continue;
-    for (const auto& order : *orders) {
-      if (order.repeats || fs::exists(folder / std::to_string(index)))
-        result_.struck.push_back(crabcast::to_string(order));
-      ++index;
-    }
+  for (std::size_t i = 0; i < scenario_.orders.size(); ++i) {
+    const auto& order = scenario_.orders[i];
+    if (order.find('+') != std::string::npos || fs::exists(folder / std::to_string(i)))
+      result_.struck.push_back(order);
+    else if (i < scenario_.orders_of_the_file)
+      result_.problems.push_back("the job was over before this could strike: " + order);
   }
 }
 
@@ -262,11 +260,10 @@ Result<Outcome> undisturbed(const RunOptions& options, const fs::path& job) {
   Scenario calm;
   calm.job = job;
   const auto text = text_of(job);
-  const auto name =
-      "undisturbed-" + std::to_string(checksum64(std::as_bytes(std::span(text))));
+  const auto name = "undisturbed-" + std::to_string(checksum64(std::as_bytes(std::span(text))));
   // From an earlier call with this work folder.
-  const auto old = StateFolder::store(StateFolder{options.work / name / "node-1"}.job(
-      text_of(options.work / name / "job")));
+  const auto old = StateFolder::store(
+      StateFolder{options.work / name / "node-1"}.job(text_of(options.work / name / "job")));
   if (fs::exists(old))
     if (auto outcome = read_outcome(old)) return outcome;
   auto result = perform(options, calm, name);

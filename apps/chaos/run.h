@@ -27,7 +27,8 @@ struct RunResult {
 
 // The outcome without faults, made once for each job spec in the work folder.
 Result<Outcome> undisturbed(const RunOptions& options, const std::filesystem::path& job);
-// An error: it could not be staged, or `interrupted` said so (cancelled). What does not hold is in `problems`.
+// An error: it could not be staged, or `interrupted` said so (cancelled). What does not hold is in
+// `problems`.
 Result<RunResult> run_scenario(const RunOptions& options, const Scenario& scenario,
                                std::uint64_t seed, const Outcome& calm);
 

@@ -96,7 +96,8 @@ class Reader {
         {"job", [&](const YamlNode& node) { return read_job(node); }},
         {"nodes",
          [&](const YamlNode& node) { return read_whole(node, 1, kMostNodes, scenario_.nodes); }},
-        {"limit", [&](const YamlNode& node) { return read_seconds(node, scenario_.limit_seconds); }},
+        {"limit",
+         [&](const YamlNode& node) { return read_seconds(node, scenario_.limit_seconds); }},
         {"ends", [&](const YamlNode& node) { return read_text(node, scenario_.ends); }},
         {"same_result",
          [&](const YamlNode& node) {
@@ -111,7 +112,8 @@ class Reader {
         {"random", [&](const YamlNode& node) { return read_random(node); }},
     };
     CRABCAST_TRY(read_mapping(document.root, fields));
-    if (scenario_.job.empty()) return fail(Errc::invalid_argument, file_.string() + ": no job is given");
+    if (scenario_.job.empty())
+      return fail(Errc::invalid_argument, file_.string() + ": no job is given");
     return scenario_;
   }
 
@@ -218,19 +220,24 @@ class Reader {
   }
 
   Status check(const YamlNode& item, const Fault& fault) const {
-    const bool lasts = fault.kind == Kind::slow || fault.kind == Kind::partition ||
-                       fault.kind == Kind::delay;
+    const bool lasts =
+        fault.kind == Kind::slow || fault.kind == Kind::partition || fault.kind == Kind::delay;
     if (lasts && fault.seconds <= 0)
       return wrong(item, std::string(name_of(fault.kind)) + " needs 'for'");
-    if (fault.kind == Kind::delay && fault.milliseconds <= 0) return wrong(item, "delay needs 'by'");
+    if (fault.kind == Kind::delay && fault.milliseconds <= 0)
+      return wrong(item, "delay needs 'by'");
     return {};
   }
 
   Status read_orders(const YamlNode& node) {
     for (const auto& item : node.items) {
-      if (const auto order = parse_fault_orders(item.text); !order)
-        return wrong(item, order.error().message);
-      scenario_.orders.push_back(item.text);
+      const auto order = parse_fault_orders(item.text);
+      if (!order) return wrong(item, order.error().message);
+      if (order->size() != 1) return wrong(item, "expected one order");
+      // Before those that were drawn, if the file has them in the other order.
+      scenario_.orders.insert(
+          scenario_.orders.begin() + static_cast<std::ptrdiff_t>(scenario_.orders_of_the_file++),
+          item.text);
     }
     return {};
   }
@@ -294,7 +301,8 @@ class Reader {
       fault.moment.step = draw(first, last);
       if (fault.kind == Kind::stop || fault.kind == Kind::slow) fault.seconds = kRandomStop;
       drawn.push_back({fault});
-      if (kind == "pair" && roles.size() > 1) drawn.back().push_back(second_of_a_pair(fault, roles));
+      if (kind == "pair" && roles.size() > 1)
+        drawn.back().push_back(second_of_a_pair(fault, roles));
     }
     std::stable_sort(drawn.begin(), drawn.end(), [](const auto& a, const auto& b) {
       return *a.front().moment.step < *b.front().moment.step;
@@ -381,8 +389,8 @@ std::map<std::string, std::pair<int, int>> expected_incidents(const Scenario& sc
     const auto orders = parse_fault_orders(text);
     if (!orders) continue;
     for (const auto& order : *orders) {
-      const bool ends = order.action == FaultOrder::Action::kill ||
-                        order.action == FaultOrder::Action::exit;
+      const bool ends =
+          order.action == FaultOrder::Action::kill || order.action == FaultOrder::Action::exit;
       // A point may not be reached before the job is over.
       if (ends || order.action == FaultOrder::Action::stop) expect(all, order.role, 0, 1);
     }

@@ -45,11 +45,12 @@ struct Fault {
 };
 
 struct Scenario {
-  std::string name;               // of its file
-  std::filesystem::path job;      // a job spec
-  std::uint32_t nodes = 1;        // node-1, node-2, ...; the first is the one with most room
-  std::vector<Fault> faults;      // in order
-  std::vector<std::string> orders;  // protocol/fault_points.h
+  std::string name;                    // of its file
+  std::filesystem::path job;           // a job spec
+  std::uint32_t nodes = 1;             // node-1, node-2, ...; the first is the one with most room
+  std::vector<Fault> faults;           // in order
+  std::vector<std::string> orders;     // protocol/fault_points.h
+  std::size_t orders_of_the_file = 0;  // the first ones: each must strike; those drawn may not
   double limit_seconds = 240;
   // Incidents with this culprit, at least and at most; for all others there is what their faults
   // say, and none without one.

@@ -71,8 +71,8 @@ std::string result_text(const chaos::Scenario& scenario, const std::string& file
   if (result.problems.empty()) return text;
   for (const auto& fault : result.struck) text += "        struck: " + fault + "\n";
   for (const auto& problem : result.problems) text += "        " + problem + "\n";
-  return text + "        kept: " + result.folder.string() +
-         "\n        again: crabcast chaos run " + file + " --seed " + std::to_string(seed) + "\n";
+  return text + "        kept: " + result.folder.string() + "\n        again: crabcast chaos run " +
+         file + " --seed " + std::to_string(seed) + "\n";
 }
 
 struct Tally {
@@ -132,13 +132,10 @@ Exit chaos_run(const Common& common, const ChaosOptions& options) {
     if (const auto scenario = chaos::read_scenario(file, options.seed); !scenario)
       return complain(scenario.error(), common.json);
   bool interrupted = false;
-  const auto stop = [&] {
-    return interrupted |= signals.wait(std::chrono::milliseconds(0));
-  };
+  const auto stop = [&] { return interrupted |= signals.wait(std::chrono::milliseconds(0)); };
   ChaosRuns runs(common, {*program, work.path, stop});
-  const auto until =
-      Clock::now() + std::chrono::duration_cast<Duration>(
-                         std::chrono::duration<double>(options.minutes * 60));
+  const auto until = Clock::now() + std::chrono::duration_cast<Duration>(
+                                        std::chrono::duration<double>(options.minutes * 60));
   auto seed = options.seed;
   do {
     for (const auto& file : options.scenarios) {

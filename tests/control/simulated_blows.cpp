@@ -61,9 +61,7 @@ void Cast::link_is_down(const ProcessPtr& p, std::uint64_t link) {
   if (!coordinator_up_ || member == members_.end() || member->second != std::pair(p->pid, link))
     return;
   members_.erase(member);
-  tell([&](JobMachine& machine) {
-    machine.on_gone(p->role(), kConnectionLost, false, now_);
-  });
+  tell([&](JobMachine& machine) { machine.on_gone(p->role(), kConnectionLost, false, now_); });
   expect_told(p);
 }
 

@@ -66,6 +66,23 @@ TEST(House, NamedFilesExist) {
   expect_kept([](const SourceFile& file) { return check_named_files(file, is_in_repository); });
 }
 
+// A point that is listed and nowhere passed would make a staged fault that never strikes.
+TEST(House, EveryFaultPointIsPassedSomewhere) {
+  std::string listed, passed;
+  for (const SourceFile& file : files()) {
+    if (file.path == "protocol/fault_points.cpp")
+      listed = file.text;
+    else if (is_product(file.path))
+      passed += file.text;
+  }
+  static const std::regex kListed("FaultPoint\\{\"([a-z_.]+)\"");
+  std::size_t points = 0;
+  for (std::sregex_iterator it(listed.begin(), listed.end(), kListed), end; it != end;
+       ++it, ++points)
+    EXPECT_NE(passed.find("fault_point(\"" + it->str(1) + "\")"), std::string::npos) << it->str(1);
+  EXPECT_GT(points, 20U);
+}
+
 TEST(House, EveryTestAndBenchmarkIsBuilt) {
   std::map<std::string, std::string> cmake;
   for (const SourceFile& file : files()) cmake[file.path] = file.text;

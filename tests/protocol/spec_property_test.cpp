@@ -158,9 +158,8 @@ JobSpec random_spec(Dice& dice) {
   evaluators = dice.whole_as<std::uint32_t>(0, 64);
   fill(dice, evaluator, true);
   auto& [evaluate_every, evaluate_tasks, samples_per_task] = evaluate;
-  auto& [checkpoint_every, keep_last, keep_best, keep_by, keep_every, keep_interval, scrub, replicas,
-         quorum] =
-      checkpoint;
+  auto& [checkpoint_every, keep_last, keep_best, keep_by, keep_every, keep_interval, scrub,
+         replicas, quorum] = checkpoint;
   checkpoint_every = dice.whole(1, 1000);
   evaluate_every = checkpoint_every * dice.whole(1, 9);
   evaluate_tasks = dice.tasks();
