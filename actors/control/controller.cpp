@@ -212,6 +212,7 @@ void ControllerState::place(const scheduler::Placement& placement) {
   if (found == jobs.end()) return;
   Job& job = found->second;
   const bool grows = active(job.record.state());
+  if (!grows && job.record.state() != pb::JOB_PENDING) return;  // it is over
   if (grows && std::any_of(placement.roles.begin(), placement.roles.end(), is_coordinator))
     return;  // it was decided before its coordinator was found again
   if (!grows && !fits_its_store(job, placement)) {  // it was decided before the nodes were known

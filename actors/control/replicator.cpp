@@ -32,7 +32,10 @@ void ReplicatorState::nodes(const pb::ReplicaNodes& nodes) {
   std::set<std::string> names;
   for (const auto& node : nodes.nodes()) {
     names.insert(node.node());
-    peers[node.node()].endpoint = node.bulk_endpoint();
+    auto& peer = peers[node.node()];
+    if (peer.endpoint == node.bulk_endpoint()) continue;
+    peer.endpoint = node.bulk_endpoint();
+    if (peer.work && !peer.handle) give_up(node.node());  // it waits for the former one
   }
   replication->on_nodes(names);
   pump();
