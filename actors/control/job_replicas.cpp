@@ -30,7 +30,7 @@ void JobState::start_replicator() {
   if (const auto known = options.store->value(kReplicatedKey); known && *known)
     std::from_chars((*known)->data(), (*known)->data() + (*known)->size(), copies.safe);
   replication.safe = copies.safe;
-  replication.in_use = {copies.safe};
+  if (copies.safe > 0) replication.in_use = {copies.safe};
   replicator = spawn_replicator(self->system(), copies, caf::actor_cast<caf::actor>(self));
   self->link_to(replicator);
 }

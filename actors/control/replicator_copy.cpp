@@ -74,7 +74,8 @@ void ReplicatorState::rewind(const std::string& node) {
   const auto equal = equal_here(peer);
   const std::uint64_t common = equal.empty() ? 0 : *equal.rbegin();
   peer.work->sent_step = common;
-  collect_others(peer);
+  if (const Status collected = collect_others(peer); !collected)
+    return failed(node, collected.error());
   const bool too_much =
       peer.last_step > common || peer.holds.upper_bound(common) != peer.holds.end();
   if (!too_much) return send_records(node);
@@ -89,17 +90,18 @@ void ReplicatorState::rewind(const std::string& node) {
 }
 
 // Bad samples are known ahead of the commits that record them, and scores come after checkpoints.
-void ReplicatorState::collect_others(Peer& peer) const {
+Status ReplicatorState::collect_others(Peer& peer) const {
   const auto quarantine = options.store->quarantine();
+  if (!quarantine) return fail(quarantine.error());
   const auto evaluations = options.store->evaluations();
-  if (!quarantine || !evaluations)
-    return;  // the ledger has the first, and the next copy the second
+  if (!evaluations) return fail(evaluations.error());
   auto& others = peer.work->others;
   for (const auto& bad : *quarantine)
     if (bad.step() > peer.work->sent_step) *others.emplace_back().mutable_quarantined() = bad;
   for (const auto& scores : *evaluations)
     if (scores.checkpoint() <= peer.work->checkpoint && !peer.scored.contains(scores.checkpoint()))
       *others.emplace_back().mutable_evaluation() = scores;
+  return {};
 }
 
 void ReplicatorState::send_records(const std::string& node) {

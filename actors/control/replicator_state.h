@@ -59,7 +59,7 @@ struct ReplicatorState {
   void open(const std::string& node);
   void opened(const std::string& node, const pb::ReplicaOpened& answer);
   void rewind(const std::string& node);
-  void collect_others(Peer& peer) const;
+  Status collect_others(Peer& peer) const;
   void send_records(const std::string& node);
   void send_chunks(const std::string& node);
   void seal(const std::string& node);

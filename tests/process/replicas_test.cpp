@@ -17,8 +17,9 @@ namespace fs = std::filesystem;
 class Replicas : public Cluster {
  protected:
   // A job of one worker, whose gang fits one node.
-  static SmallJob job(const std::string& name) {
-    return {.name = name, .steps = 36, .workers_min = 1, .workers_max = 1, .checkpoint_every = 3};
+  static SmallJob job(const std::string& name, int steps = 30) {
+    return {
+        .name = name, .steps = steps, .workers_min = 1, .workers_max = 1, .checkpoint_every = 3};
   }
   // What an undisturbed run ends with.
   std::string calm_state() {
@@ -71,7 +72,7 @@ TEST_F(Replicas, AJobGoesOnFromACopyWhenItsNodeIsGoneAndNothingIsCommittedTwice)
 
   EXPECT_EQ(newest_state(folder_ / other, id), calm);
   const auto commits = ledger(folder_ / other, id);
-  ASSERT_EQ(commits.size(), 36U);
+  ASSERT_EQ(commits.size(), 30U);
   std::uint64_t restored = 0;
   for (std::uint64_t i = 0; i < commits.size(); ++i) {
     EXPECT_EQ(commits[i].step(), i + 1);
@@ -83,12 +84,12 @@ TEST_F(Replicas, AJobGoesOnFromACopyWhenItsNodeIsGoneAndNothingIsCommittedTwice)
   // The node that was lost keeps the copy now.
   auto copy = storage::JobStore::open_read_only(folder_ / lost / "replicas" / id / "store");
   ASSERT_TRUE(copy.has_value()) << copy.error().message;
-  EXPECT_EQ((*copy)->last_commit().value()->step(), 36U);
-  EXPECT_TRUE((*copy)->verify(CheckpointId{36}).value().ok());
+  EXPECT_EQ((*copy)->last_commit().value()->step(), 30U);
+  EXPECT_TRUE((*copy)->verify(CheckpointId{30}).value().ok());
 }
 
 TEST_F(Replicas, ASecondCoordinatorOfAJobIsRefusedAndTheFirstGoesOn) {
-  write_file(folder_ / "two.yaml", job("two").yaml());
+  write_file(folder_ / "two.yaml", job("two", 12).yaml());
   Program run("crabcast", {"--state", state_.string(), "run", (folder_ / "two.yaml").string()});
   ASSERT_TRUE(eventually([&] { return job_status(state_, "two-1").value("step", 0) >= 3; }, 120s))
       << run.out() << run.err();
@@ -107,7 +108,7 @@ TEST_F(Replicas, ASecondCoordinatorOfAJobIsRefusedAndTheFirstGoesOn) {
       << second.out << second.err;
   EXPECT_EQ(run.wait(200s), 0) << run.out() << run.err();
   const auto commits = ledger(state_, "two-1");
-  EXPECT_EQ(commits.size(), 36U);
+  EXPECT_EQ(commits.size(), 12U);
   for (const auto& commit : commits) EXPECT_EQ(commit.fence(), 1U);
 
   // Nobody has it open now, but a later one was there.
@@ -119,7 +120,7 @@ TEST_F(Replicas, ASecondCoordinatorOfAJobIsRefusedAndTheFirstGoesOn) {
   const auto late = another("2");
   EXPECT_EQ(late.code, 1);
   EXPECT_NE((late.out + late.err).find("fence 3"), std::string::npos) << late.out << late.err;
-  EXPECT_EQ(ledger(state_, "two-1").size(), 36U);
+  EXPECT_EQ(ledger(state_, "two-1").size(), 12U);
 }
 
 }  // namespace
