@@ -32,6 +32,21 @@ const RoleRequest& largest(const std::vector<RoleRequest>& roles) {
   });
 }
 
+std::vector<RoleRequest> anywhere(std::vector<RoleRequest> roles) {
+  for (RoleRequest& role : roles) role.only_on.clear();
+  return roles;
+}
+
+// Of the role that is bound to nodes.
+std::string no_room_at_store(const std::vector<RoleRequest>& roles) {
+  const auto bound = std::find_if(roles.begin(), roles.end(),
+                                  [](const RoleRequest& role) { return !role.only_on.empty(); });
+  std::string nodes;
+  for (const NodeId& node : bound->only_on) nodes += (nodes.empty() ? "" : ", ") + node.value();
+  return "Goes on only where its store is (" + nodes + "), and " + bound->role + " needs " +
+         to_string(bound->need) + " there. Free some room on such a node.";
+}
+
 std::string shortage(const std::string& need, const std::string& free, std::size_t nodes,
                      const std::string& missing) {
   return "Needs " + need + " at once; " + free + " free " + on_nodes(nodes) + ". " + missing +
@@ -81,7 +96,7 @@ Pending Scheduler::why_waiting(const Job& job, const std::vector<const Job*>& ah
   const std::vector<RoleRequest> roles = minimum_roles(job.request);
   const Amount need = sum_of(roles);
   const std::string gang = counted(static_cast<double>(roles.size()), "role");
-  if (!place(roles, empty)) {
+  if (!place(anywhere(roles), empty)) {
     const RoleRequest& big = largest(roles);
     return {id, PendingReason::larger_than_cluster,
             "Its minimum of " + gang + " needs " + to_string(need) + " (the largest, " + big.role +
@@ -89,6 +104,7 @@ Pending Scheduler::why_waiting(const Job& job, const std::vector<const Job*>& ah
                 to_string(sum_of(empty)) + " " + on_nodes(empty.size()) +
                 ". Add nodes or lower resources in the spec."};
   }
+  if (!place(roles, empty)) return {id, PendingReason::no_room_at_store, no_room_at_store(roles)};
   const auto behind = std::find_if(ahead.begin(), ahead.end(), [&job](const Job* other) {
     return other->request.priority > job.request.priority;
   });
@@ -104,6 +120,8 @@ Pending Scheduler::why_waiting(const Job& job, const std::vector<const Job*>& ah
             count + " ahead in line with the same priority, " + ahead.front()->request.id.value() +
                 " first."};
   }
+  if (place(anywhere(roles), room))
+    return {id, PendingReason::no_room_at_store, no_room_at_store(roles)};
   const Amount free = sum_of(room);
   if (need.cpu_millis > free.cpu_millis) {
     return {

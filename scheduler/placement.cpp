@@ -16,31 +16,37 @@ auto weight(const Amount& amount) {
   return std::tuple(amount.gpus, amount.cpu_millis, amount.memory_bytes);
 }
 
-std::vector<const RoleRequest*> largest_first(const std::vector<RoleRequest>& roles) {
+// Those that are bound to nodes come before those that leave a choice.
+std::vector<const RoleRequest*> hardest_first(const std::vector<RoleRequest>& roles) {
   std::vector<const RoleRequest*> order;
   order.reserve(roles.size());
   for (const RoleRequest& role : roles) order.push_back(&role);
   std::stable_sort(order.begin(), order.end(), [](const RoleRequest* a, const RoleRequest* b) {
+    if (a->only_on.empty() != b->only_on.empty()) return b->only_on.empty();
     return weight(a->need) > weight(b->need);
   });
   return order;
+}
+
+bool fits(const RoleRequest& role, const NodeId& node, const Amount& room) {
+  return role.need.fits_in(room) && (role.only_on.empty() || role.only_on.contains(node));
 }
 
 RolePlacement on(const NodeId& node, const RoleRequest& role) {
   return {role.role, role.kind, node, role.need};
 }
 
-// Which of `roles` one node takes, largest first.
+// Which of `roles` one node takes, in their order.
 struct Filling {
   std::vector<const RoleRequest*> taken;
   std::vector<const RoleRequest*> left;
   Amount room_after;
 };
 
-Filling fill(const std::vector<const RoleRequest*>& roles, Amount room) {
+Filling fill(const std::vector<const RoleRequest*>& roles, const NodeId& node, Amount room) {
   Filling filling;
   for (const RoleRequest* role : roles) {
-    if (role->need.fits_in(room)) {
+    if (fits(*role, node, room)) {
       room -= role->need;
       filling.taken.push_back(role);
     } else {
@@ -58,7 +64,7 @@ std::optional<Chosen> on_few_nodes(std::vector<const RoleRequest*> left, Room ro
     const NodeId* best = nullptr;
     Filling best_filling;
     for (const auto& [id, free] : room) {
-      Filling filling = fill(left, free);
+      Filling filling = fill(left, id, free);
       if (filling.taken.empty()) continue;
       const bool more = filling.taken.size() > best_filling.taken.size();
       const bool tighter = filling.taken.size() == best_filling.taken.size() &&
@@ -81,7 +87,7 @@ std::optional<Chosen> on_tightest_nodes(const std::vector<const RoleRequest*>& r
   for (const RoleRequest* role : roles) {
     Room::value_type* best = nullptr;
     for (auto& node : room) {
-      if (!role->need.fits_in(node.second)) continue;
+      if (!fits(*role, node.first, node.second)) continue;
       if (best == nullptr || weight(node.second) < weight(best->second)) best = &node;
     }
     if (best == nullptr) return std::nullopt;
@@ -95,7 +101,7 @@ std::optional<Chosen> on_tightest_nodes(const std::vector<const RoleRequest*>& r
 
 std::optional<std::vector<RolePlacement>> place(const std::vector<RoleRequest>& roles,
                                                 const Room& room) {
-  const auto order = largest_first(roles);
+  const auto order = hardest_first(roles);
   auto chosen = on_few_nodes(order, room);
   if (!chosen) chosen = on_tightest_nodes(order, room);
   if (!chosen) return std::nullopt;

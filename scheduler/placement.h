@@ -9,9 +9,10 @@
 
 namespace crabcast::scheduler {
 
-// Puts all roles into `room`, or none: few nodes first, each filled as tightly as possible, GPUs
-// spared by roles that need none; equal choices go to the smaller node id. A heuristic: it may miss
-// a packing that an exhaustive search would find, but it finds the same one each time.
+// Puts all roles into `room`, or none: few nodes first, each filled as tightly as possible, roles
+// that are bound to nodes before others, GPUs spared by roles that need none; equal choices go to
+// the smaller node id. A heuristic: it may miss a packing that an exhaustive search would find, but
+// it finds the same one each time.
 std::optional<std::vector<RolePlacement>> place(const std::vector<RoleRequest>& roles,
                                                 const std::map<NodeId, Amount>& room);
 

@@ -162,6 +162,13 @@ Result<std::vector<std::string>> Scheduler::resize(const JobRequest& request) {
   return surplus;
 }
 
+void Scheduler::hold_to(const JobId& id, std::set<NodeId> nodes) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return;
+  for (RoleRequest& role : found->second.request.fixed)
+    if (role.kind == pb::ROLE_COORDINATOR) role.only_on = nodes;
+}
+
 void Scheduler::release_role(const JobId& id, const std::string& role) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return;

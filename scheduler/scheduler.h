@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ struct RoleRequest {
   std::string role;
   int kind = 0;  // pb::RoleKind
   Amount need;
+  std::set<NodeId> only_on = {};  // nodes that it may run on; empty: any
 };
 struct JobRequest {
   JobId id;
@@ -79,7 +81,8 @@ enum class PendingReason {
   not_enough_cpus = 5,
   not_enough_gpus = 6,
   not_enough_memory = 7,
-  fragmented = 8,  // enough in sum, but not on single nodes
+  fragmented = 8,        // enough in sum, but not on single nodes
+  no_room_at_store = 9,  // it would fit, but not with its coordinator where its store is
 };
 struct Pending {
   JobId job;
@@ -102,6 +105,9 @@ class Scheduler {
   // The job is to have other workers from now on. Returns the roles that it has and should not have
   // any more: they keep their room until release_role. not_found; invalid_argument as in submit.
   Result<std::vector<std::string>> resize(const JobRequest& request);
+  // From now on the waiting job's coordinator goes to one of these nodes: only they have its store.
+  // Empty: to any. Nothing happens for a job that is not known.
+  void hold_to(const JobId& id, std::set<NodeId> nodes);
   // One role of a running job is gone for good (its node died); its room is free again.
   void release_role(const JobId& id, const std::string& role);
 

@@ -1,5 +1,6 @@
-// The agent of a node: starts and reaps the processes of jobs, keeps their logs, reports to the
-// controller. It decides nothing about training.
+// The agent of a node: starts and reaps the processes of jobs, keeps their logs, and copies of the
+// stores of jobs elsewhere (replica_store.h); reports to the controller. It decides nothing about
+// training.
 #pragma once
 
 #include <caf/actor.hpp>
@@ -19,10 +20,12 @@ struct AgentOptions {
   std::filesystem::path keys;           // keyring folder that its processes use
   std::string bind_host = "127.0.0.1";  // its processes listen there
   std::string endpoint;                 // this agent's own
+  std::string bulk_endpoint;            // where it takes copies of stores
   std::string controller_endpoint;
   std::filesystem::path program;          // crabcast
   std::filesystem::path compute_program;  // crabcast-compute
-  Switchboard* switchboard = nullptr;     // outlives the actor
+  Switchboard* switchboard = nullptr;     // these outlive the actor
+  Switchboard* bulk = nullptr;
 };
 
 // Quits with an error that names the cause when it cannot start processes. On exit its processes

@@ -14,6 +14,10 @@ using recovered_atom = caf::atom_constant<caf::atom("recovered")>;
 
 constexpr auto kRecovery = std::chrono::seconds(5);  // for agents and coordinators to come back
 
+bool is_coordinator(const scheduler::RolePlacement& role) {
+  return role.kind == pb::ROLE_COORDINATOR;
+}
+
 }  // namespace
 
 // ---- start ------------------------------------------------------------------------------------
@@ -91,74 +95,50 @@ void ControllerState::deliver(const DeliveryPtr& message) {
       return list_nodes(*message);
     case pb::Envelope::kRegisterAgent:
       return agent_joined(*message);
-    case pb::Envelope::kAgentReport: {
-      const auto& report = envelope.agent_report();
-      if (auto found = agents.find(report.node()); found != agents.end())
-        found->second.running = {report.running().begin(), report.running().end()};
-      return;
-    }
+    case pb::Envelope::kAgentReport:
+      return agent_reported(envelope.agent_report());
     case pb::Envelope::kRegisterCoordinator:
       return coordinator_joined(*message);
     case pb::Envelope::kJobReport:
       return job_reported(*message);
     case pb::Envelope::kRoleExited:
-      return coordinator_exited(envelope.role_exited());
+      return coordinator_exited(*message);
+    case pb::Envelope::kRoleStarted:  // its agent started it again
+      if (auto found = jobs.find(envelope.role_started().job()); found != jobs.end())
+        coordinator_runs(found->second, envelope.role_started());
+      return;
     case pb::Envelope::kDone:
-    case pb::Envelope::kRoleStarted:
       return;
     default:
       answer(*message, Error{Errc::unsupported, "a controller takes no such message"});
   }
 }
 
-// ---- agents and coordinators --------------------------------------------------------------------
-
-void ControllerState::agent_joined(const Delivery& message) {
-  const auto& body = message.envelope->register_agent();
-  if (auto known = agents.find(body.node());
-      known != agents.end() && known->second.handle != message.sender) {
-    answer(message, Error{Errc::already_exists, "a node is named " + body.node() + " already"});
-    spdlog::warn("a second agent says that it is node {}; refused", body.node());
-    return;
-  }
-  auto& agent = agents[body.node()];
-  agent.handle = message.sender;
-  agent.total = body.total();
-  agent.endpoint = body.endpoint();
-  agent.running = {body.running().begin(), body.running().end()};
-  self->monitor(agent.handle);
-  answer(message, pb::Done{});
-  spdlog::info("node {} joined: {} cpus, {} gpus", body.node(), body.total().cpus(),
-               body.total().gpus());
-  scheduler::Node node;
-  node.id = NodeId{body.node()};
-  node.total = scheduler::amount(
-      ProcessResources{body.total().cpus(), body.total().gpus(), body.total().memory_bytes()});
-  self->send(scheduler, NodeJoined{node});
-}
+// ---- coordinators -------------------------------------------------------------------------------
 
 void ControllerState::coordinator_joined(const Delivery& message) {
   const auto& body = message.envelope->register_coordinator();
   auto found = jobs.find(body.job());
   if (found == jobs.end()) return answer(message, Error{Errc::not_found, "unknown job"});
   Job& job = found->second;
+  if (const Status current = check_fence(job, body.fence()); !current)
+    return answer(message, current.error());
+  if (job.record.state() == pb::JOB_PENDING)
+    return answer(message, Error{Errc::unavailable, "its node has not joined again yet"});
   const bool adopted = recovering && !job.coordinator && active(job.record.state());
+  answer(message, pb::Done{});
   job.coordinator = message.sender;
+  job.coordinator_pid = body.pid();
   job.status = body.status();
   self->monitor(job.coordinator);
   tell_newer_placement(job, body.status());
+  self->send(job.coordinator, outbound(nodes_for_replicas(job)));
   if (job.record.state() != pb::JOB_RUNNING) {
     job.record.set_state(pb::JOB_RUNNING);
     if (job.record.started_unix_ms() == 0) job.record.set_started_unix_ms(unix_ms_now());
     store(job);
   }
-  if (!adopted) return;
-  scheduler::Placement placement{JobId{body.job()}, {}};
-  for (const auto& slot : job.record.placement())
-    placement.roles.push_back({slot.role(), slot.kind(), NodeId{slot.node()},
-                               scheduler::amount({slot.resources().cpus(), slot.resources().gpus(),
-                                                  slot.resources().memory_bytes()})});
-  self->send(scheduler, JobAdopted{request_of(job), placement});
+  if (adopted) self->send(scheduler, JobAdopted{request_of(job), placement_of(job)});
 }
 
 void ControllerState::job_reported(const Delivery& message) {
@@ -166,6 +146,8 @@ void ControllerState::job_reported(const Delivery& message) {
   auto found = jobs.find(body.status().job());
   if (found == jobs.end()) return answer(message, Error{Errc::not_found, "unknown job"});
   Job& job = found->second;
+  if (const Status current = check_fence(job, body.fence()); !current)
+    return answer(message, current.error());
   job.status = body.status();
   release_left(job);
   if (body.events_size() > 0) {
@@ -183,45 +165,36 @@ void ControllerState::job_reported(const Delivery& message) {
   answer(message, pb::Done{});
 }
 
-void ControllerState::coordinator_exited(const pb::RoleExited& exit) {
+// Two coordinators of one job: only the one that was started last may act (T-1).
+Status ControllerState::check_fence(const Job& job, std::uint64_t fence) {
+  const auto& id = job.record.job();
+  if (fence != job.record.attempts())
+    return fail(Errc::stale_generation,
+                "job " + id + " was started again: its coordinator has fence " +
+                    std::to_string(job.record.attempts()) + ", not " + std::to_string(fence));
+  if (ended(job.record.state()) || job.record.state() == pb::JOB_STOPPED)
+    return fail(Errc::stale_generation, "job " + id + " is over");
+  return {};
+}
+
+void ControllerState::coordinator_runs(Job& job, const pb::RoleStarted& started) {
+  if (started.kind() == pb::ROLE_COORDINATOR && started.fence() == job.record.attempts())
+    job.coordinator_pid = started.pid();
+}
+
+// The end of an earlier one, or of one on a node that the job left, says nothing about the job.
+void ControllerState::coordinator_exited(const Delivery& message) {
+  const auto& exit = message.envelope->role_exited();
   auto found = jobs.find(exit.job());
   if (found == jobs.end()) return;
   Job& job = found->second;
+  if (exit.pid() != job.coordinator_pid || message.from.node != node_of_coordinator(job)) return;
   job.coordinator = nullptr;
   if (!active(job.record.state())) return;  // it had reported its end
   finish(job, pb::JOB_FAILED,
          "its coordinator ended unexpectedly (exit code " + std::to_string(exit.exit_code()) +
              ", signal " + std::to_string(exit.signal()) + "): " + exit.last_lines(),
          Errc::process_died);
-}
-
-void ControllerState::down(const caf::down_msg& message) {
-  for (auto it = agents.begin(); it != agents.end(); ++it) {
-    if (it->second.handle.address() != message.source) continue;
-    const std::string node = it->first;
-    agents.erase(it);
-    spdlog::warn("node {} is gone", node);
-    self->send(scheduler, NodeLeft{NodeId{node}});
-    for (auto& [id, job] : jobs) {
-      if (!active(job.record.state())) continue;
-      for (const auto& slot : job.record.placement()) {
-        if (slot.node() != node) continue;
-        if (slot.kind() == pb::ROLE_COORDINATOR) {
-          // Its processes died with the agent; its store is on that node.
-          coordinator_node_lost(job, node);
-          job.coordinator = nullptr;
-          self->send(scheduler, JobGone{JobId{id}});
-          enqueue(job);
-          store(job);
-          break;
-        }
-        self->send(scheduler, RoleGone{JobId{id}, slot.role()});
-      }
-    }
-    return;
-  }
-  for (auto& [id, job] : jobs)
-    if (job.coordinator && job.coordinator.address() == message.source) job.coordinator = nullptr;
 }
 
 // ---- placement --------------------------------------------------------------------------------
@@ -239,6 +212,13 @@ void ControllerState::place(const scheduler::Placement& placement) {
   if (found == jobs.end()) return;
   Job& job = found->second;
   const bool grows = active(job.record.state());
+  if (!grows && job.record.state() != pb::JOB_PENDING) return;  // it is over
+  if (grows && std::any_of(placement.roles.begin(), placement.roles.end(), is_coordinator))
+    return;  // it was decided before its coordinator was found again
+  if (!grows && !fits_its_store(job, placement)) {  // it was decided before the nodes were known
+    self->send(scheduler, JobGone{placement.job});
+    return enqueue(job);
+  }
   if (!grows) job.record.clear_placement();
   pb::PlacementChanged added;
   added.set_job(job.record.job());
@@ -272,15 +252,14 @@ void ControllerState::place(const scheduler::Placement& placement) {
   }
   job.record.set_state(pb::JOB_STARTING);
   job.record.set_attempts(job.record.attempts() + 1);
-  std::string node;
-  for (const auto& slot : job.record.placement())
-    if (slot.kind() == pb::ROLE_COORDINATOR) node = slot.node();
+  job.coordinator_pid = 0;
   const auto id = job.record.job();
-  store(job, [this, id, node] { start_coordinator(jobs.at(id), node); });
+  store(job, [this, id] { start_coordinator(jobs.at(id)); });
 }
 
-void ControllerState::start_coordinator(Job& job, const std::string& node) {
+void ControllerState::start_coordinator(Job& job) {
   const auto id = job.record.job();
+  const auto node = node_of_coordinator(job);
   auto agent = agents.find(node);
   if (agent == agents.end()) return;  // gone meanwhile: `down` puts the job back into the queue
   pb::StartRole start;
@@ -292,14 +271,22 @@ void ControllerState::start_coordinator(Job& job, const std::string& node) {
   }
   launch.set_spec_yaml(job.record.spec_yaml());
   launch.set_controller_endpoint(options.endpoint);
+  const auto fence = job.record.attempts();
+  launch.set_fence(fence);
   event(id, pb::SEVERITY_INFO, "placed", "coordinator on node " + node);
   self->request(agent->second.handle, kAgentTimeout, outbound(start))
-      .then([](const DeliveryPtr&) {},
-            [this, id](const caf::error& error) {
-              const auto why = from_caf(error);
-              finish(jobs.at(id), pb::JOB_FAILED,
-                     "its coordinator could not be started: " + why.message, why.code);
-            });
+      .then(
+          [this, id](const DeliveryPtr& started) {
+            coordinator_runs(jobs.at(id), started->envelope->role_started());
+          },
+          [this, id, fence](const caf::error& error) {
+            const auto why = from_caf(error);
+            // The node went, or the job was placed again: then another start counts.
+            if (jobs.at(id).record.attempts() != fence || !active(jobs.at(id).record.state()))
+              return;
+            finish(jobs.at(id), pb::JOB_FAILED,
+                   "its coordinator could not be started: " + why.message, why.code);
+          });
 }
 
 void ControllerState::finish(Job& job, pb::JobState state, const std::string& reason, Errc code) {

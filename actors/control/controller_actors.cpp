@@ -58,6 +58,10 @@ caf::behavior scheduler_actor(caf::stateful_actor<SchedulerState>* self,
         state.decisions.remove_job(gone.job);
         state.decide(self);
       },
+      [self, &state](const JobHeldTo& held) {
+        state.decisions.hold_to(held.job, held.nodes);
+        state.decide(self);
+      },
       [self, &state](const RoleGone& gone) {
         state.decisions.release_role(gone.job, gone.role);
         state.decide(self);

@@ -6,6 +6,7 @@
 #include <caf/actor_system.hpp>
 #include <caf/allowed_unsafe_message_type.hpp>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,10 @@ struct JobGone {
 };
 struct JobResized {  // answered with the roles that are to leave, or an error
   scheduler::JobRequest request;
+};
+struct JobHeldTo {  // the waiting job's coordinator goes to one of these nodes; empty: to any
+  JobId job;
+  std::set<NodeId> nodes;
 };
 struct RoleGone {
   JobId job;
@@ -72,6 +77,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobQueued)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobAdopted)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobGone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobResized)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::JobHeldTo)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::RoleGone)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::Decisions)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutJob)

@@ -92,6 +92,7 @@ void ControllerState::enqueue(Job& job) {
   job.record.clear_error_code();
   job.status.reset();
   const auto id = job.record.job();
+  job.held_to = nodes_with_store(id);
   self->request(scheduler, kRegistryTimeout, JobQueued{request_of(job)})
       .then([] {},
             [id](const caf::error& error) {

@@ -5,14 +5,17 @@
 
 namespace crabcast::actors {
 
-// What the spec asks for, with the workers that were asked for since.
-scheduler::JobRequest ControllerState::request_of(const Job& job) {
+// What the spec asks for, with the workers that were asked for since, and where its store is.
+scheduler::JobRequest ControllerState::request_of(const Job& job) const {
   JobSpec spec = job.spec;
   if (const auto workers = job.record.workers(); workers > 0) {
     spec.resources.workers_max = workers;
     spec.resources.workers_min = std::min(spec.resources.workers_min, workers);
   }
-  return scheduler::job_request(JobId{job.record.job()}, spec, job.record.submit_seq());
+  auto request = scheduler::job_request(JobId{job.record.job()}, spec, job.record.submit_seq());
+  for (auto& role : request.fixed)
+    if (role.kind == pb::ROLE_COORDINATOR) role.only_on = nodes_with_store(job.record.job());
+  return request;
 }
 
 void ControllerState::scale(const DeliveryPtr& message) {

@@ -18,7 +18,8 @@ namespace crabcast::actors {
 
 // How long the controller waits for its registry before it takes the request for failed.
 inline constexpr auto kRegistryTimeout = std::chrono::seconds(30);
-inline constexpr auto kAgentTimeout = std::chrono::seconds(20);
+// An agent may wait for processes to end and for its disk before it starts a coordinator.
+inline constexpr auto kAgentTimeout = std::chrono::seconds(60);
 
 inline bool ended(pb::JobState state) {
   return state == pb::JOB_SUCCEEDED || state == pb::JOB_FAILED || state == pb::JOB_CANCELLED;
@@ -40,14 +41,17 @@ struct ControllerState {
     JobSpec spec;
     std::optional<pb::JobStatus> status;  // the coordinator's last report
     caf::actor coordinator;
-    std::string pending;            // why it waits
-    std::set<std::string> leaving;  // roles that it was scaled down by, and that may run yet
+    std::int32_t coordinator_pid = 0;  // 0: not known yet
+    std::set<NodeId> held_to;          // nodes that the waiting job is bound to
+    std::string pending;               // why it waits
+    std::set<std::string> leaving;     // roles that it was scaled down by, and that may run yet
   };
   struct Agent {
     caf::actor handle;
     pb::Resources total;
-    std::string endpoint;
+    std::string endpoint, bulk_endpoint;
     std::vector<pb::RoleStarted> running;
+    std::map<std::string, pb::HeldReplica> stores;  // that it holds, by job
   };
 
   caf::event_based_actor* self;
@@ -70,12 +74,28 @@ struct ControllerState {
   void send_events(const DeliveryPtr& message);
   void list_actors(const Delivery& message) const;
   void list_nodes(const Delivery& message) const;
-  void agent_joined(const Delivery& message);
   void coordinator_joined(const Delivery& message);
-  void coordinator_exited(const pb::RoleExited& exit);
+  void coordinator_exited(const Delivery& message);
+  void coordinator_runs(Job& job, const pb::RoleStarted& started);
   void job_reported(const Delivery& message);
+  // stale_generation: another coordinator of the job counts, or none.
+  static Status check_fence(const Job& job, std::uint64_t fence);
 
-  static scheduler::JobRequest request_of(const Job& job);
+  // agents, and who holds the stores of jobs (controller_nodes.cpp)
+  void agent_joined(const Delivery& message);
+  void agent_reported(const pb::AgentReport& report);
+  void agent_left(const std::string& node);
+  void adopt_again(const std::string& node);
+  pb::ReplicaNodes nodes_for_replicas(const Job& job) const;
+  void tell_nodes_for_replicas();
+  // The nodes that have the newest store of the job; empty: nobody has any.
+  std::set<NodeId> nodes_with_store(const std::string& job) const;
+  bool fits_its_store(const Job& job, const scheduler::Placement& placement) const;
+  void bind_waiting_jobs();
+  static std::string node_of_coordinator(const Job& job);
+  static scheduler::Placement placement_of(const Job& job);
+
+  scheduler::JobRequest request_of(const Job& job) const;
   void resize(Job& job, const DeliveryPtr& message);
   static pb::PlacementChanged without(const Job& job, const std::set<std::string>& removed);
   void tell_newer_placement(const Job& job, const pb::JobStatus& known);
@@ -84,7 +104,7 @@ struct ControllerState {
   Job* resumable(const std::string& spec_name);
   void pin(const DeliveryPtr& message);
   void enqueue(Job& job);
-  void start_coordinator(Job& job, const std::string& node);
+  void start_coordinator(Job& job);
   void place(const scheduler::Placement& placement);
   void finish(Job& job, pb::JobState state, const std::string& reason, Errc code);
   // Stores the record, then does `then`; an error goes to the log and to `on_error`.

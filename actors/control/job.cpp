@@ -15,14 +15,16 @@ namespace crabcast::actors {
 namespace {
 
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
+using register_atom = caf::atom_constant<caf::atom("register")>;
 using report_atom = caf::atom_constant<caf::atom("report")>;
-using give_up_atom = caf::atom_constant<caf::atom("giveup")>;
 
 constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr auto kReportEvery = std::chrono::milliseconds(500);
 constexpr auto kConnectTimeout = std::chrono::seconds(5);
 constexpr auto kReconnectEvery = std::chrono::seconds(1);
 constexpr auto kFarewell = std::chrono::seconds(5);  // for the controller to hear of the end
+// For the last checkpoint to reach other nodes before this process ends.
+constexpr auto kLastCopies = std::chrono::seconds(10);
 
 // "killed by SIGKILL", "exit code 3", with the end of its log.
 std::string describe_exit(const pb::RoleExited& exit) {
@@ -50,11 +52,13 @@ void JobState::init(const JobOptions& o) {
   }
   self->link_to(ledger);
   self->link_to(checkpoints);
+  start_replicator();
   options.control->publish("job", caf::actor_cast<caf::actor>(self));
   options.bulk->publish("checkpoints", checkpoints);
   for (const auto& slot : placement) agents[slot.node()].endpoint = slot.agent_endpoint();
   for (const auto& [node, agent] : agents) connect_to(agent.endpoint);
   if (!o.launch.controller_endpoint().empty()) connect_to(o.launch.controller_endpoint());
+  tell_restored();
   machine->start(now());
   if (o.launch.has_predecessor()) {
     const auto& end = o.launch.predecessor();
@@ -73,12 +77,7 @@ void JobState::connected(const Connected& result) {
     }
     controller = options.control->proxy((*result.peer)->process, "controller");
     self->monitor(controller);
-    pb::RegisterCoordinator hello;
-    hello.set_job(options.launch.job());
-    hello.set_endpoint(options.control_endpoint);
-    hello.set_pid(::getpid());
-    *hello.mutable_status() = machine->status(now(), unix_ms_now());
-    self->send(controller, outbound(hello));
+    register_here();
   }
   for (auto& [node, agent] : agents) {
     if (agent.endpoint != result.endpoint) continue;
@@ -92,9 +91,28 @@ void JobState::connected(const Connected& result) {
     self->monitor(agent.handle);
     pb::WatchRoles watch;
     watch.set_job(options.launch.job());
-    self->send(agent.handle, outbound(watch));
+    watch.set_fence(options.launch.fence());
+    self->request(agent.handle, kControllerTimeout, outbound(watch))
+        .then([](const DeliveryPtr&) {},
+              [this](const caf::error& error) { displaced(from_caf(error)); });
     for (const auto& message : std::exchange(agent.waiting, {})) give_order(node, message);
   }
+}
+
+void JobState::register_here() {
+  pb::RegisterCoordinator hello;
+  hello.set_job(options.launch.job());
+  hello.set_endpoint(options.control_endpoint);
+  hello.set_pid(::getpid());
+  hello.set_fence(options.launch.fence());
+  *hello.mutable_status() = status();
+  self->request(controller, kControllerTimeout, outbound(hello))
+      .then([](const DeliveryPtr&) {},
+            [this](const caf::error& error) {
+              const auto why = from_caf(error);
+              if (displaced(why) || why.code != Errc::unavailable) return;
+              self->delayed_send(self, kReconnectEvery, register_atom::value);
+            });
 }
 
 void JobState::deliver(const DeliveryPtr& message) {
@@ -165,6 +183,12 @@ void JobState::deliver(const DeliveryPtr& message) {
     case pb::Envelope::kPinCheckpoint:
       set_pin(message);
       break;
+    case pb::Envelope::kReplicaNodes:
+      if (replicator)
+        self->send(
+            replicator,
+            NodesForReplicas{std::make_shared<const pb::ReplicaNodes>(envelope.replica_nodes())});
+      break;
     case pb::Envelope::kPlacementChanged: {
       const auto& slots = envelope.placement_changed().placement();
       for (const auto& slot : slots) {
@@ -218,33 +242,41 @@ void JobState::connect_to(const std::string& endpoint) {
 
 void JobState::act(const Finish&) {
   over = true;
-  auto final_status = machine->status(now(), unix_ms_now());
-  self->request(ledger, kStoreTimeout, StoreValue{"status", final_status.SerializeAsString()})
+  self->request(ledger, kStoreTimeout, StoreValue{"status", status().SerializeAsString()})
       .await([] {},
              [](const caf::error& error) {
                spdlog::error("final status not stored: {}", from_caf(error).message);
              });
-  report(true);
-  self->delayed_send(self, kFarewell, give_up_atom::value);
-  if (!controller) end();
+  const auto conclude = [this] {
+    report(true);
+    self->delayed_send(self, kFarewell, give_up_atom::value);
+    if (!controller) end();
+  };
+  if (!replicator) return conclude();
+  self->request(replicator, kLastCopies, LastCopies{})
+      .then(conclude, [conclude](const caf::error&) { conclude(); });
 }
 
 void JobState::report(bool ended) {
-  if (!controller) return;
+  if (!controller || displaced_by) return;
   pb::JobReport body;
-  *body.mutable_status() = machine->status(now(), unix_ms_now());
+  *body.mutable_status() = status();
   body.set_ended(ended);
+  body.set_fence(options.launch.fence());
   for (const auto& event : unreported) *body.add_events() = event;
   unreported.clear();
-  if (!ended) {
-    self->send(controller, outbound(body));
+  if (ended) {
+    self->request(controller, kFarewell, outbound(body))
+        .then([this](const DeliveryPtr&) { end(); }, [this](const caf::error&) { end(); });
     return;
   }
-  self->request(controller, kFarewell, outbound(body))
-      .then([this](const DeliveryPtr&) { end(); }, [this](const caf::error&) { end(); });
+  self->request(controller, kControllerTimeout, outbound(body))
+      .then([](const DeliveryPtr&) {},
+            [this](const caf::error& error) { displaced(from_caf(error)); });
 }
 
 void JobState::end() {
+  if (displaced_by) return self->quit(to_caf(*displaced_by));
   self->quit(caf::exit_reason::user_shutdown);
 }
 
@@ -271,13 +303,18 @@ caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options
           state.connected(result);
         state.carry_out();
       },
-      [&state](const CheckpointOutcome& outcome) {
+      [self, &state](const CheckpointOutcome& outcome) {
         if (outcome.error)
           state.machine->on_checkpoint_failed(outcome.id, *outcome.error, state.now());
         else
           state.machine->on_checkpoint_stored(outcome.id, state.now());
+        if (!outcome.error && state.replicator)
+          self->send(state.replicator, CheckpointStored{outcome.id});
         state.carry_out();
       },
+      [&state](const ReplicationNews& news) { state.replication_news(news); },
+      [&state](const ReplicaTrouble& trouble) { state.replica_trouble(trouble); },
+      [&state](const Displaced& displaced) { state.displaced(displaced.error); },
       [&state](const PatientWrite& write) { state.write(write); },
       [&state](const DamageFound& damage) { state.damage_found(damage.report); },
       [self, &state](tick_atom) {
@@ -288,6 +325,9 @@ caf::behavior job(caf::stateful_actor<JobState>* self, const JobOptions& options
       [self, &state](report_atom) {
         self->delayed_send(self, kReportEvery, report_atom::value);
         if (!state.over) state.report(false);
+      },
+      [&state](register_atom) {
+        if (state.controller) state.register_here();
       },
       [&state](give_up_atom) { state.end(); },
   };

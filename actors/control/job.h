@@ -21,10 +21,11 @@ struct JobOptions {
   std::string bulk_endpoint;
   Switchboard* control = nullptr;  // outlives the actor
   Switchboard* bulk = nullptr;
-  std::shared_ptr<storage::JobStore> store;
+  std::shared_ptr<storage::JobStore> store;  // taken for the launch's fence (storage/fence.h)
 };
 
-// Ends by itself when the job is over and the controller knows, or did not answer for a while.
+// Ends by itself when the job is over and the controller knows, or did not answer for a while; with
+// stale_generation when a later coordinator of the job is at work.
 caf::actor spawn_job(caf::actor_system& system, const JobOptions& options);
 
 // What the store says of an earlier coordinator's work. corrupt when a change of the mixture is

@@ -14,6 +14,7 @@ constexpr std::size_t kEventsKept = 4096;  // while the controller is away
 }  // namespace
 
 void JobState::carry_out() {
+  if (displaced_by) return;
   for (auto actions = machine->take_actions(); !actions.empty(); actions = machine->take_actions())
     for (const auto& action : actions) std::visit([this](const auto& a) { act(a); }, action);
 }
@@ -48,6 +49,7 @@ void JobState::act(const PublishGeneration& action) {
 void JobState::act(const WriteCommit& action) {
   auto record = std::make_shared<pb::CommitRecord>(action.record);
   record->set_unix_ms(unix_ms_now());
+  record->set_fence(options.launch.fence());
   const auto step = record->step();
   write(
       "step " + std::to_string(step), AppendCommit{std::move(record)},
@@ -76,7 +78,7 @@ void JobState::act(const WriteQuarantine& action) {
 
 void JobState::act(const RewindLedger& action) {
   self->request(ledger, kStoreTimeout, RewindTo{action.step})
-      .then([] {},
+      .then([this, action] { drop_copies(action.step); },
             [this](const caf::error& error) {
               spdlog::critical("the ledger cannot be rewound: {}", from_caf(error).message);
               self->quit(caf::exit_reason::unhandled_exception);
@@ -86,7 +88,7 @@ void JobState::act(const RewindLedger& action) {
 void JobState::act(const VoidCheckpoints& action) {
   self->send(checkpoints, DropCheckpoints{action.after});
   self->request(ledger, kStoreTimeout, DropCheckpoints{action.after})
-      .then([] {},
+      .then([this, action] { drop_copies(action.after); },
             [this](const caf::error& error) {
               spdlog::critical("void checkpoints cannot be deleted: {}", from_caf(error).message);
               self->quit(caf::exit_reason::unhandled_exception);
@@ -131,6 +133,7 @@ void JobState::act(const StartProcess& action) {
   launch.set_coordinator_endpoint(options.control_endpoint);
   launch.set_coordinator_bulk_endpoint(options.bulk_endpoint);
   launch.set_restarts(action.restarts);
+  launch.set_fence(options.launch.fence());
   to_agent(action.slot.node(), outbound(start));
 }
 
@@ -139,6 +142,7 @@ void JobState::act(const StopProcess& action) {
   pb::StopRole stop;
   stop.set_job(options.launch.job());
   stop.set_role(action.role);
+  stop.set_fence(options.launch.fence());
   to_agent(action.node, outbound(stop));
 }
 
@@ -167,7 +171,9 @@ void JobState::act(const FindCheckpoint& action) {
 }
 
 void JobState::act(const ApplyRetention& action) {
-  self->request(ledger, kStoreTimeout, Retain{action.in_use})
+  Retain retain{action.in_use};
+  retain.in_use.insert(replication.in_use.begin(), replication.in_use.end());
+  self->request(ledger, kStoreTimeout, std::move(retain))
       .then([] {},
             [](const caf::error& error) {
               spdlog::warn("old checkpoints were not deleted: {}", from_caf(error).message);

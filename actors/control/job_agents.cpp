@@ -61,6 +61,7 @@ void JobState::give_order(const std::string& node, const OutboundPtr& message) {
           },
           [this, node, starts, role = role_of(*message)](const caf::error& error) {
             const auto why = from_caf(error);
+            if (displaced(why)) return;
             if (node != machine->node_of(role)) return;  // the role moved since
             if (starts)
               machine->on_start_failed(role, why, now());

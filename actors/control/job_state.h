@@ -10,9 +10,12 @@
 #include <vector>
 
 #include "actors/control/job.h"
+#include "actors/control/replicator.h"
 #include "actors/messages.h"
 
 namespace crabcast::actors {
+
+using give_up_atom = caf::atom_constant<caf::atom("giveup")>;
 
 // How long the job actor waits for its store before it takes the request for failed.
 inline constexpr auto kStoreTimeout = std::chrono::seconds(60);
@@ -23,6 +26,10 @@ inline constexpr auto kStoreRetryEvery = std::chrono::seconds(1);
 inline constexpr const char* kGenerationKey = "generation";
 // And under this one the pb::Rollbacks.
 inline constexpr const char* kRollbacksKey = "rollbacks";
+// The newest checkpoint that a quorum of stores was known to hold.
+inline constexpr const char* kReplicatedKey = "replicated";
+// For the controller to answer; it may be writing its registry.
+inline constexpr auto kControllerTimeout = std::chrono::seconds(20);
 
 // A write that the job waits for.
 struct PatientWrite {
@@ -44,7 +51,7 @@ struct JobState {
   caf::event_based_actor* self;
   JobOptions options;
   std::optional<JobMachine> machine;
-  caf::actor ledger, checkpoints, scrub;
+  caf::actor ledger, checkpoints, scrub, replicator;
 
   struct Agent {
     std::string endpoint;
@@ -58,12 +65,15 @@ struct JobState {
   bool over = false;
   std::uint64_t newest_generation = 0;  // that was decided
   std::optional<Errc> store_trouble;    // why the ledger cannot be written now
+  ReplicationNews replication;          // the newest
+  std::optional<Error> displaced_by;    // a later coordinator is at work: nothing is decided here
 
   // messages (job.cpp)
   void connect_to(const std::string& endpoint);
   void init(const JobOptions& o);
   void deliver(const DeliveryPtr& message);
   void connected(const Connected& result);
+  void register_here();
   void down(const caf::down_msg& message);
   void report(bool ended);
   void end();
@@ -91,6 +101,15 @@ struct JobState {
   void write(const PatientWrite& write);
   void damage_found(const storage::VerifyReport& report);
   void set_pin(const DeliveryPtr& message);
+  // copies on other nodes, and a later coordinator (job_replicas.cpp)
+  void start_replicator();
+  void tell_restored();
+  void drop_copies(std::uint64_t after);
+  void replication_news(const ReplicationNews& news);
+  void replica_trouble(const ReplicaTrouble& trouble);
+  // What an agent, the controller or a node with a copy refused. True when it ends this process.
+  bool displaced(const Error& error);
+  pb::JobStatus status() const;
 
   void send(const std::string& role, OutboundPtr message);
   // agents (job_agents.cpp)

@@ -20,7 +20,7 @@ bool may_pass(Errc code) {
 // Members hold the state while it waits, so nothing is lost. The trouble is said once for each
 // cause, not at every attempt.
 void JobState::write(const PatientWrite& write) {
-  if (!write.wanted()) return;
+  if (displaced_by || !write.wanted()) return;
   const auto done = [this, write] {
     if (std::exchange(store_trouble, std::nullopt)) {
       pb::Event event;

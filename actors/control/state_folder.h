@@ -26,6 +26,11 @@ struct StateFolder {
   [[nodiscard]] std::filesystem::path job(const std::string& job) const {
     return root / "jobs" / job;
   }
+  // Copies of the stores of jobs whose coordinators are on other nodes.
+  [[nodiscard]] std::filesystem::path replicas() const { return root / "replicas"; }
+  [[nodiscard]] std::filesystem::path replica(const std::string& job) const {
+    return replicas() / job / "store";
+  }
   // Inside a job's folder:
   static std::filesystem::path store(const std::filesystem::path& job_dir) {
     return job_dir / "store";

@@ -3,8 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <caf/all.hpp>
-#include <map>
 
+#include "actors/control/incoming_checkpoints.h"
 #include "actors/control/step_watch.h"
 #include "protocol/fault_points.h"
 #include "protocol/sums.h"
@@ -105,76 +105,49 @@ caf::behavior ledger(caf::stateful_actor<LedgerState>* self,
 
 struct CheckpointsState {
   static inline const char* name = "checkpoints";
-  struct Incoming {
-    std::unique_ptr<storage::CheckpointWriter> writer;
-    caf::actor_addr sender;
-  };
   std::shared_ptr<storage::JobStore> store;
   std::string spec_hash;
   caf::actor job;
-  std::map<std::uint64_t, Incoming> incoming;
+  IncomingCheckpoints incoming;
 
   void begin(const Delivery& request);
   void chunk(const Delivery& request);
   void seal(const Delivery& request);
   void abandon(const pb::CheckpointAbandon& body, const caf::actor& sender);
-  Incoming* writing(const Delivery& request, std::uint64_t id);
   void give_up(std::uint64_t id, const Error& error);
   void open_for_reading(const Delivery& request) const;
   void read_chunk(const Delivery& request) const;
-  void forget_sender(const caf::actor_addr& sender);
 };
 
 void CheckpointsState::begin(const Delivery& request) {
-  const auto& body = request.envelope->checkpoint_begin();
-  const Status staged = fault_point("checkpoint.begin");
-  auto writer = staged ? store->begin_checkpoint(CheckpointId{body.id()}) : fail(staged.error());
-  if (!writer) {
-    answer(request, writer.error());
-    give_up(body.id(), writer.error());
-    return;
-  }
-  incoming[body.id()] = {std::move(*writer), request.sender.address()};
-  answer(request, pb::Done{});
-}
-
-// What the sender writes. Null, and answered, when it began nothing or another worker has begun
-// anew since: nobody writes into somebody else's checkpoint.
-CheckpointsState::Incoming* CheckpointsState::writing(const Delivery& request, std::uint64_t id) {
-  auto found = incoming.find(id);
-  if (found != incoming.end() && found->second.sender == request.sender.address())
-    return &found->second;
-  answer(request, Error{Errc::invalid_argument, "checkpoint " + std::to_string(id) +
-                                                    " is not being written by this worker"});
-  return nullptr;
+  const auto id = request.envelope->checkpoint_begin().id();
+  Status begun = fault_point("checkpoint.begin");
+  if (begun) begun = incoming.begin(*store, id, request.sender.address());
+  if (begun) return answer(request, pb::Done{});
+  answer(request, begun.error());
+  give_up(id, begun.error());
 }
 
 void CheckpointsState::chunk(const Delivery& request) {
   const auto& body = request.envelope->checkpoint_chunk();
-  Incoming* mine = writing(request, body.id());
-  if (!mine) return;
-  if (request.frames.size() != 1)
-    return answer(request, Error{Errc::invalid_argument, "a chunk is followed by one frame"});
-  const auto& frame = request.frames.front();
+  if (const Status mine = incoming.check_sender(body.id(), request.sender.address()); !mine)
+    return answer(request, mine.error());
   Status put = fault_point("checkpoint.chunk");
-  if (put) put = mine->writer->put_chunk(body.entry(), {frame.data(), frame.size()});
-  if (!put) {
-    answer(request, put.error());
-    give_up(body.id(), put.error());
-    return;
-  }
-  answer(request, pb::Done{});
+  if (put) put = incoming.put_chunk(body, request.frames);
+  if (put) return answer(request, pb::Done{});
+  answer(request, put.error());
+  give_up(body.id(), put.error());
 }
 
 void CheckpointsState::seal(const Delivery& request) {
   auto manifest = request.envelope->checkpoint_seal().manifest();
-  Incoming* mine = writing(request, manifest.id());
-  if (!mine) return;
+  if (const Status mine = incoming.check_sender(manifest.id(), request.sender.address()); !mine)
+    return answer(request, mine.error());
   manifest.set_spec_hash(spec_hash);
   manifest.set_ledger_step(manifest.step());
   manifest.set_unix_ms(unix_ms_now());
   Status committed = fault_point("checkpoint.commit.before");
-  if (committed) committed = mine->writer->commit(manifest);
+  if (committed) committed = incoming.commit(manifest);
   if (!committed) {
     answer(request, committed.error());
     give_up(manifest.id(), committed.error());
@@ -183,20 +156,17 @@ void CheckpointsState::seal(const Delivery& request) {
   // Whoever dies here has stored it and told nobody.
   if (Status staged = fault_point("checkpoint.commit.after"); !staged)
     spdlog::warn("{}", staged.error().message);
-  incoming.erase(manifest.id());
   answer(request, pb::Done{});
   caf::anon_send(job, CheckpointOutcome{manifest.id(), std::nullopt});
 }
 
 void CheckpointsState::abandon(const pb::CheckpointAbandon& body, const caf::actor& sender) {
-  if (auto found = incoming.find(body.id());
-      found != incoming.end() && found->second.sender != sender.address())
-    return;
+  if (incoming.has(body.id()) && !incoming.check_sender(body.id(), sender.address())) return;
   give_up(body.id(), {Errc::cancelled, body.reason()});
 }
 
 void CheckpointsState::give_up(std::uint64_t id, const Error& error) {
-  incoming.erase(id);
+  incoming.drop(id);
   caf::anon_send(job, CheckpointOutcome{id, error});
 }
 
@@ -232,11 +202,6 @@ void CheckpointsState::read_chunk(const Delivery& request) const {
   answer(request, data, {cluster::Frame(shared, shared->data(), shared->size())});
 }
 
-void CheckpointsState::forget_sender(const caf::actor_addr& sender) {
-  for (auto it = incoming.begin(); it != incoming.end();)
-    it = it->second.sender == sender ? incoming.erase(it) : std::next(it);
-}
-
 caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
                           std::shared_ptr<storage::JobStore> store, const std::string& spec_hash,
                           const caf::actor& job) {
@@ -245,7 +210,7 @@ caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
   self->state.job = job;
   // A worker that died while it saved: the job actor knows by itself; here its writer is closed.
   self->set_down_handler(
-      [self](const caf::down_msg& down) { self->state.forget_sender(down.source); });
+      [self](const caf::down_msg& down) { self->state.incoming.drop_from(down.source); });
   return {
       [self](const DeliveryPtr& request) {
         switch (request->envelope->body_case()) {
@@ -267,10 +232,7 @@ caf::behavior checkpoints(caf::stateful_actor<CheckpointsState>* self,
                    Error{Errc::unsupported, "the checkpoint store takes no such message"});
         }
       },
-      [self](const DropCheckpoints& drop) {
-        auto& incoming = self->state.incoming;
-        incoming.erase(incoming.upper_bound(drop.after), incoming.end());
-      },
+      [self](const DropCheckpoints& drop) { self->state.incoming.drop_after(drop.after); },
   };
 }
 

@@ -133,17 +133,26 @@ Result<std::unique_ptr<AgentProcess>> AgentProcess::start(caf::actor_system& sys
   transport.kind = pb::ROLE_AGENT;
   transport.node = options.node;
   transport.keys = std::move(*keyring);
-  auto switchboard = actors::Switchboard::start(system, std::move(transport));
+  auto switchboard = actors::Switchboard::start(system, transport);
   if (!switchboard) return fail(switchboard.error());
   process->switchboard_ = std::move(*switchboard);
-  auto endpoint = process->switchboard_->bind("tcp://" + options.bind_host + ":*");
+  transport.process = ProcessId{transport.process.value() + "/bulk"};
+  auto bulk = actors::Switchboard::start(system, std::move(transport));
+  if (!bulk) return fail(bulk.error());
+  process->bulk_ = std::move(*bulk);
+  const std::string address = "tcp://" + options.bind_host + ":*";
+  auto endpoint = process->switchboard_->bind(address);
   if (!endpoint) return fail(endpoint.error());
   process->endpoint_ = *endpoint;
+  auto bulk_endpoint = process->bulk_->bind(address);
+  if (!bulk_endpoint) return fail(bulk_endpoint.error());
   // A refused key or a wrong address is said at once; later losses are waited out.
   auto peer = process->switchboard_->connect(options.controller_endpoint, std::chrono::seconds(5));
   if (!peer) return fail(peer.error().within("controller at " + options.controller_endpoint));
   options.endpoint = *endpoint;
+  options.bulk_endpoint = *bulk_endpoint;
   options.switchboard = process->switchboard_.get();
+  options.bulk = process->bulk_.get();
   process->actor_ = actors::spawn_agent(system, options);
   return process;
 }
@@ -153,9 +162,11 @@ AgentProcess::~AgentProcess() {
 }
 
 void AgentProcess::stop() {
-  if (!switchboard_) return;
+  if (!bulk_) return;
   if (actor_) end(actor_->home_system(), actor_);
+  bulk_->stop();
   switchboard_->stop();
+  bulk_.reset();
   switchboard_.reset();
 }
 

@@ -50,7 +50,7 @@ class ControllerProcess {
 
 class AgentProcess {
  public:
-  // Fills in endpoint, programs and switchboard of `options`.
+  // Fills in endpoints, programs and switchboards of `options`.
   static Result<std::unique_ptr<AgentProcess>> start(caf::actor_system& system,
                                                      actors::AgentOptions options,
                                                      const std::filesystem::path& keys);
@@ -63,7 +63,7 @@ class AgentProcess {
  private:
   AgentProcess() = default;
   std::string endpoint_, node_;
-  std::unique_ptr<actors::Switchboard> switchboard_;
+  std::unique_ptr<actors::Switchboard> switchboard_, bulk_;
   caf::actor actor_;
 };
 

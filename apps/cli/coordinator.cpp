@@ -12,6 +12,7 @@
 #include "cluster/keys.h"
 #include "protocol/fault_points.h"
 #include "protocol/spec_changes.h"
+#include "storage/fence.h"
 #include "storage/stored_spec.h"
 
 namespace crabcast::apps {
@@ -67,6 +68,9 @@ Result<std::unique_ptr<Coordinator>> open(caf::actor_system& system, const std::
   auto store = storage::JobStore::open(actors::StateFolder::store(options.launch.job_dir()));
   if (!store) return fail(store.error());
   options.store = std::move(*store);
+  // The database's lock keeps others on this machine out while this process lives; the fence, those
+  // whom the controller has replaced.
+  CRABCAST_TRY(storage::take_fence(*options.store, options.launch.fence()));
   CRABCAST_TRY(check_spec(*options.store, options.spec));
   CRABCAST_TRY(storage::put_spec(*options.store, options.launch.spec_yaml()));
   CRABCAST_TRY(options.store->put_value("job", options.launch.job(), Sync::yes));
@@ -118,7 +122,10 @@ Exit role(const std::string& launch_file) {
   job = nullptr;
   Exit code = Exit::ok;
   self->receive([&](const caf::down_msg& down) {
-    if (down.reason != caf::exit_reason::user_shutdown) code = Exit::failed;
+    if (down.reason == caf::exit_reason::user_shutdown) return;
+    const auto why = actors::from_caf(down.reason);
+    spdlog::critical("coordinator: {}", why.message);
+    code = exit_of(why.code);
   });
   (*coordinator)->control->stop();
   (*coordinator)->bulk->stop();

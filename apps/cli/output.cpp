@@ -156,6 +156,7 @@ json to_json(const pb::JobStatus& status) {
               {"actors", actors},
               {"checkpoints", status.checkpoints()},
               {"newest_checkpoint", status.newest_checkpoint()},
+              {"replicated_checkpoint", status.replicated_checkpoint()},
               {"incidents", status.incidents()},
               {"priority", status.priority()},
               {"job_dir", status.job_dir()}};

@@ -135,10 +135,13 @@ std::string status_text(const pb::JobStatus& job, std::int64_t now_unix_ms) {
   add_losses(page, job);
   add_evaluation(page, job);
   add_stages(page, job.stages());
-  if (job.checkpoints() != 0)
-    add_line(
-        page, "checkpoints",
-        std::to_string(job.checkpoints()) + ", newest " + std::to_string(job.newest_checkpoint()));
+  if (job.checkpoints() != 0) {
+    std::string text =
+        std::to_string(job.checkpoints()) + ", newest " + std::to_string(job.newest_checkpoint());
+    if (job.replicated_checkpoint() != 0)
+      text += ", on other nodes up to " + std::to_string(job.replicated_checkpoint());
+    add_line(page, "checkpoints", text);
+  }
   if (job.incidents() != 0)
     add_line(page, "incidents",
              std::to_string(job.incidents()) + "; see crabcast events " + job.job());

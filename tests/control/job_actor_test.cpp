@@ -5,13 +5,11 @@
 
 #include <atomic>
 #include <caf/all.hpp>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
 
 #include "actors/control/job.h"
 #include "actors/control/job_state.h"
 #include "storage/open_with_env.h"
+#include "tests/control/peer.h"
 #include "tests/storage/fault_fs.h"
 #include "tests/storage/fixtures.h"
 
@@ -20,90 +18,6 @@ namespace {
 
 using storage::TempFolder;
 using testing::HasSubstr;
-
-constexpr auto kPatience = std::chrono::seconds(20);  // a slow machine is not a failure
-
-const cluster::Keyring& keys() {
-  static const cluster::Keyring keyring = cluster::make_keyring().value();
-  return keyring;
-}
-
-// An agent or a member: a process beside the coordinator that keeps what it is sent, and answers as
-// it is told to.
-class Peer {
- public:
-  using Answer = std::function<void(const Delivery&)>;
-
-  Peer(const std::string& actor, const std::string& node, Answer reply = {}) : actor_(actor) {
-    cluster::TransportOptions options;
-    static std::atomic<int> number = 0;
-    options.process = ProcessId{actor + "@" + node + ":" + std::to_string(++number)};
-    options.node = node;
-    options.keys = keys();
-    board_ = Switchboard::start(system_, std::move(options)).value();
-    handle_ = system_.spawn(
-        [this](caf::event_based_actor*, const Answer& reply) -> caf::behavior {
-          return {[this, reply](const DeliveryPtr& message) {
-            if (reply) reply(*message);
-            const std::lock_guard lock(mutex_);
-            heard_.push_back(message);
-            arrived_.notify_all();
-          }};
-        },
-        std::move(reply));
-    board_->publish(actor, handle_);
-  }
-  ~Peer() {
-    leave();
-    caf::anon_send_exit(handle_, caf::exit_reason::user_shutdown);
-  }
-  void leave() { board_->stop(); }
-
-  std::string bind() { return board_->bind("tcp://127.0.0.1:*").value(); }
-  void connect(const std::string& endpoint) {
-    job_ = board_->proxy(board_->connect(endpoint, kPatience).value().process, "job");
-  }
-  void say(const google::protobuf::Message& body) { caf::anon_send(job_, letter(body)); }
-  // Returns when the job actor has heard it.
-  void say_and_wait(const google::protobuf::Message& body) {
-    caf::scoped_actor self{system_};
-    self->request(job_, kPatience, letter(body))
-        .receive([](const DeliveryPtr&) {},
-                 [](const caf::error& error) { ADD_FAILURE() << from_caf(error).message; });
-  }
-  // The next message for which `wanted` holds; what came before it is forgotten. Null when none
-  // comes.
-  DeliveryPtr next(const std::function<bool(const pb::Envelope&)>& wanted) {
-    std::unique_lock lock(mutex_);
-    DeliveryPtr found;
-    arrived_.wait_for(lock, kPatience, [&] {
-      while (!found && !heard_.empty()) {
-        if (wanted(*heard_.front()->envelope)) found = heard_.front();
-        heard_.pop_front();
-      }
-      return found != nullptr;
-    });
-    return found;
-  }
-  // The one to talk to is the one that this came from.
-  void talk_to_sender_of(const DeliveryPtr& message) { job_ = message->sender; }
-
- private:
-  OutboundPtr letter(const google::protobuf::Message& body) const {
-    auto message = std::make_shared<Outbound>(*outbound(body));
-    message->envelope.set_from(actor_);
-    return message;
-  }
-
-  std::string actor_;
-  caf::actor_system_config config_;
-  caf::actor_system system_{config_};
-  std::unique_ptr<Switchboard> board_;
-  caf::actor handle_, job_;
-  std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::deque<DeliveryPtr> heard_;
-};
 
 // worker-0 is on node-a, loader-0 on node-b. Agents start every process at once, as 101.
 class JobActorTest : public testing::Test {
@@ -124,6 +38,8 @@ class JobActorTest : public testing::Test {
     options.spec.resources.workers_max = 1;
     options.spec.resources.evaluators = 0;
     options.launch.set_job("job-1");
+    options.launch.set_fence(kFence);
+    options.launch.set_controller_endpoint(controller_.bind());
     place(options.launch, "worker-0", pb::ROLE_WORKER, "node-a", agent_a_.bind());
     place(options.launch, "loader-0", pb::ROLE_LOADER, "node-b", agent_b_.bind());
     options.control_endpoint = control_->bind("tcp://127.0.0.1:*").value();
@@ -133,7 +49,9 @@ class JobActorTest : public testing::Test {
     options.store = store_;
     endpoint_ = options.control_endpoint;
     job_ = spawn_job(system_, options);
-    const auto watches = [](const auto& envelope) { return envelope.has_watch_roles(); };
+    const auto watches = [](const auto& envelope) {
+      return envelope.has_watch_roles() && envelope.watch_roles().fence() == kFence;
+    };
     agent_a_.talk_to_sender_of(agent_a_.next(watches));
     agent_b_.talk_to_sender_of(agent_b_.next(watches));
   }
@@ -160,6 +78,8 @@ class JobActorTest : public testing::Test {
       started.set_role(message.envelope->start_role().launch().slot().role());
       started.set_pid(101);
       answer(message, started);
+    } else if (message.envelope->has_stop_role() && refuses_) {
+      answer(message, Error{Errc::stale_generation, "a later one gives the orders"});
     } else if (message.envelope->has_stop_role() && runs_nothing_) {
       answer(message, Error{Errc::not_found, "it does not run here"});
     } else {
@@ -199,13 +119,32 @@ class JobActorTest : public testing::Test {
     return messages;
   }
 
+  void answer_as_controller(const Delivery& message) {
+    if (replaced_)
+      answer(message, Error{Errc::stale_generation, "the job was started again"});
+    else
+      answer(message, pb::Done{});
+  }
+  // Waits for the end of the job actor, and why it came.
+  Error end() {
+    caf::scoped_actor self{system_};
+    self->monitor(job_);
+    Error why{Errc::timeout, "it goes on"};
+    self->receive([&](const caf::down_msg& down) { why = from_caf(down.reason); },
+                  caf::after(kPatience) >> [] {});
+    return why;
+  }
+
+  static constexpr std::uint64_t kFence = 3;
   TempFolder folder_;
   storage::FaultDisk disk_;
   std::shared_ptr<storage::JobStore> store_;
   caf::actor_system_config config_;
   caf::actor_system system_{config_};
   std::unique_ptr<Switchboard> control_, bulk_;
-  std::atomic<bool> runs_nothing_ = false;
+  std::atomic<bool> runs_nothing_ = false, replaced_ = false, refuses_ = false;
+  Peer controller_{"controller", "head",
+                   [this](const Delivery& message) { answer_as_controller(message); }};
   Peer agent_a_{"agent", "node-a", [this](const Delivery& message) { answer_as_agent(message); }};
   Peer agent_b_{"agent", "node-b", [this](const Delivery& message) { answer_as_agent(message); }};
   std::string endpoint_;
@@ -292,6 +231,49 @@ TEST_F(JobActorTest, NobodyRegistersFromANodeWhereItDoesNotBelong) {
   const auto first = generation(worker);
   ASSERT_TRUE(first);
   EXPECT_EQ(first->members(0).bulk_endpoint(), "bulk of 101");
+}
+
+// ---- a later coordinator ------------------------------------------------------------------------
+
+TEST_F(JobActorTest, WhateverItOrdersCarriesItsFence) {
+  const auto start = agent_a_.next([](const auto& envelope) { return envelope.has_start_role(); });
+  ASSERT_TRUE(start);
+  EXPECT_EQ(start->envelope->start_role().launch().fence(), kFence);
+  const auto registers =
+      controller_.next([](const auto& envelope) { return envelope.has_register_coordinator(); });
+  ASSERT_TRUE(registers);
+  EXPECT_EQ(registers->envelope->register_coordinator().fence(), kFence);
+  const auto reports =
+      controller_.next([](const auto& envelope) { return envelope.has_job_report(); });
+  ASSERT_TRUE(reports);
+  EXPECT_EQ(reports->envelope->job_report().fence(), kFence);
+}
+
+TEST_F(JobActorTest, OneThatWasReplacedStopsItsMembersAndEnds) {
+  ASSERT_TRUE(starts_worker());
+  Peer worker("member", "node-a");
+  register_worker(worker, 101);
+  ASSERT_TRUE(generation(worker));
+  replaced_ = true;
+  const auto stop = agent_a_.next([](const auto& envelope) { return envelope.has_stop_role(); });
+  ASSERT_TRUE(stop);
+  EXPECT_EQ(stop->envelope->stop_role().role(), "worker-0");
+  EXPECT_EQ(stop->envelope->stop_role().fence(), kFence);
+  const Error why = end();
+  EXPECT_EQ(why.code, Errc::stale_generation);
+  EXPECT_THAT(why.message, HasSubstr("started again"));
+  const auto events = store_->events(0, 1000);
+  EXPECT_EQ(events.value().back().kind(), "displaced");
+}
+
+TEST_F(JobActorTest, AnAgentThatObeysALaterOneEndsIt) {
+  pb::RoleStarted stray;  // it is told to stop this one, and refuses
+  ASSERT_TRUE(starts_worker());
+  refuses_ = true;
+  stray.set_role("loader-0");
+  stray.set_pid(55);
+  agent_a_.say(stray);
+  EXPECT_EQ(end().code, Errc::stale_generation);
 }
 
 }  // namespace
