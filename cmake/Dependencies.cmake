@@ -13,11 +13,13 @@ find_package(tl-expected REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
+find_package(Gloo REQUIRED)
 pkg_check_modules(zmq REQUIRED IMPORTED_TARGET libzmq)
 pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libavfilter
                   libswscale libswresample)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(icu REQUIRED IMPORTED_TARGET icu-uc)
+pkg_check_modules(sodium REQUIRED IMPORTED_TARGET libsodium)
 
 # CAF: Debian ships headers and libraries, but no CMake or pkg-config file.
 find_library(CAF_CORE_LIBRARY caf_core REQUIRED)

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
@@ -20,6 +21,8 @@ namespace {
 // operations are short.
 constexpr int kSpins = 2000;
 constexpr auto kPollEvery = std::chrono::microseconds(50);
+// For a GPU to come to rest when its kernels were told to end.
+constexpr auto kRestTimeout = std::chrono::seconds(5);
 
 Status cuda(cudaError_t code, const char* doing) {
   if (code == cudaSuccess) return {};
@@ -142,9 +145,9 @@ Status NcclCollective::form(const ncclUniqueId& id, Duration timeout,
 }
 
 NcclCollective::~NcclCollective() {
-  if (comm_ != nullptr && !broken_) {
-    // In order: what was issued is flushed. A member that is gone must not hold us up, so an
-    // unfinished end is cut short below.
+  if (comm_ != nullptr && !broken_ && !aborted_) {
+    // In order: NCCL waits until all members come here. One that is gone must not hold us up, so
+    // an unfinished end is cut short below.
     const TimePoint deadline = Clock::now() + operation_timeout_;
     if (nccl(ncclCommFinalize(comm_), "closing the communicator", deadline)) {
       (void)ncclCommDestroy(comm_);
@@ -155,10 +158,20 @@ NcclCollective::~NcclCollective() {
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
 }
 
-// Ends the communicator whatever state it is in; kernels that wait for a member end too.
+// Ends the communicator whatever state it is in; kernels that wait for a member end too. The stream
+// then goes on to the copies behind them, so the caller's buffers are free when it is at rest.
 void NcclCollective::destroy() {
-  if (comm_ != nullptr) (void)ncclCommAbort(comm_);
-  comm_ = nullptr;
+  if (comm_ == nullptr) return;
+  (void)ncclCommAbort(std::exchange(comm_, nullptr));
+  const TimePoint deadline = Clock::now() + kRestTimeout;
+  while (cudaStreamQuery(stream_) == cudaErrorNotReady) {
+    if (Clock::now() >= deadline) {
+      spdlog::error("the GPU is not at rest {} s after its communicator was aborted",
+                    kRestTimeout.count());
+      return;
+    }
+    std::this_thread::sleep_for(kPollEvery);
+  }
 }
 
 void NcclCollective::abort(const std::string& reason) {
@@ -185,10 +198,9 @@ Status NcclCollective::poll(const char* doing, TimePoint deadline,
     const auto finished = done();
     if (!finished) return fail(finished.error());
     if (*finished) return {};
-    if (round < kSpins) continue;
     if (Clock::now() >= deadline)
       return fail(Errc::timeout, std::string(doing) + ": a member did not take part in time");
-    std::this_thread::sleep_for(kPollEvery);
+    if (round >= kSpins) std::this_thread::sleep_for(kPollEvery);
   }
 }
 
@@ -233,7 +245,7 @@ Status NcclCollective::run(const char* name, const std::function<Status()>& enqu
   };
   if (auto done = work(); !done) {
     broken_ = done.error().within(name);
-    destroy();  // also ends the kernels, so that the caller's buffers are free again
+    destroy();
     return fail(*broken_);
   }
   return {};
