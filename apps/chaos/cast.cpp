@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 #include "actors/control/state_folder.h"
 #include "protocol/format.h"
@@ -19,6 +18,7 @@ using actors::StateFolder;
 
 constexpr auto kUp = std::chrono::seconds(20);                // for the controller to be there
 constexpr auto kStartAgain = std::chrono::milliseconds(500);  // as a service manager would
+constexpr auto kLookEvery = std::chrono::milliseconds(20);
 constexpr auto kGrace = std::chrono::seconds(5);
 constexpr auto kGone = std::chrono::seconds(10);
 constexpr double kSlowPeriod = 0.2;  // seconds, of which it runs one fifth
@@ -43,15 +43,6 @@ std::vector<std::pair<pid_t, std::string>> processes_with(const std::string& tex
       found.emplace_back(static_cast<pid_t>(*pid), std::move(line));
   }
   return found;
-}
-
-bool wait_until(const std::function<bool()>& done, Duration patience) {
-  const auto until = Clock::now() + patience;
-  while (!done()) {
-    if (Clock::now() > until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
 }
 
 Status send_signal(pid_t pid, int signal) {
@@ -80,6 +71,20 @@ Result<std::unique_ptr<Cast>> Cast::start(const CastOptions& options) {
 
 Cast::~Cast() = default;
 
+void Cast::rest(Duration most) {
+  std::unique_lock lock(ends_mutex_);
+  ended_.wait_for(lock, most);
+}
+
+bool Cast::wait_until(const std::function<bool()>& done, Duration patience) {
+  const auto until = Clock::now() + patience;
+  while (!done()) {
+    if (Clock::now() > until) return false;
+    rest(kLookEvery);
+  }
+  return true;
+}
+
 std::vector<std::string> Cast::nodes() const {
   std::vector<std::string> names;
   for (std::uint32_t i = 1; i <= options_.nodes; ++i) names.push_back("node-" + std::to_string(i));
@@ -88,8 +93,11 @@ std::vector<std::string> Cast::nodes() const {
 
 Status Cast::start_all() {
   auto children = cluster::ChildProcesses::create([this](cluster::ChildExit exit) {
-    const std::scoped_lock lock(ends_mutex_);
-    ends_.push_back(exit.pid);
+    {
+      const std::scoped_lock lock(ends_mutex_);
+      ends_.push_back(exit.pid);
+    }
+    ended_.notify_all();
   });
   if (!children) return fail(children.error());
   children_ = std::move(*children);

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include <atomic>
+#include <condition_variable>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -48,6 +48,8 @@ class Cast {
 
   // Carries a fault out; unavailable when its target is not there now.
   Status strike(const Fault& fault, const std::string& job);
+  // Until a daemon ends, and at most so long.
+  void rest(Duration most);
   // Starts daemons again that ended, and ends faults whose time is over. Often.
   void tick();
   // Ends the daemons in good order; what is left then is named by left_over().
@@ -72,6 +74,7 @@ class Cast {
   Status strike_node(const Fault& fault);
   Status corrupt(const std::string& job);
   Status remove_node(const std::string& node);
+  bool wait_until(const std::function<bool()>& done, Duration patience);
   void later(double seconds, std::function<void()> what);
 
   const CastOptions options_;
@@ -79,6 +82,7 @@ class Cast {
   std::map<std::string, Daemon> daemons_;  // controller, agent@NODE
   std::vector<std::pair<TimePoint, std::function<void()>>> due_;
   mutable std::mutex ends_mutex_;  // guards ends_
+  std::condition_variable ended_;
   std::vector<pid_t> ends_;
   std::unique_ptr<cluster::ChildProcesses> children_;  // last: its thread uses the others
 };

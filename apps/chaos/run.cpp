@@ -4,7 +4,6 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
-#include <thread>
 
 #include "actors/control/state_folder.h"
 #include "apps/chaos/cast.h"
@@ -115,7 +114,7 @@ Status Performance::submit() {
     }
     if (Clock::now() > until) return fail(answer.error().within("submit"));
     cast_.tick();
-    std::this_thread::sleep_for(kLookEvery);
+    cast_.rest(kLookEvery);
   }
 }
 
@@ -161,7 +160,7 @@ Status Performance::play() {
       cast_.stop();
       return fail(Errc::cancelled, "interrupted");
     }
-    std::this_thread::sleep_for(kTick);
+    cast_.rest(kTick);
   }
   result_.seconds = seconds(Clock::now() - started);
   judge();
@@ -185,7 +184,7 @@ void Performance::judge() {
   const auto until = Clock::now() + kEnded;
   while (Clock::now() < until && over()) {
     cast_.tick();
-    std::this_thread::sleep_for(kLookEvery);
+    cast_.rest(kLookEvery);
     if (cast_.left_over().size() <= 1 + scenario_.nodes) break;  // the daemons
   }
   add_incidents_of_the_registry();

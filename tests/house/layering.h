@@ -50,8 +50,12 @@ inline const std::vector<Layer>& layers() {
       {"actors/compute", {"protocol", "cluster", "model", "data", "actors"}, {"CAF", "LibTorch"}},
       // The command line links no LibTorch. The compute program knows RocksDB through data/ only.
       {"apps/cli",
-       {"protocol", "cluster", "storage", "scheduler", "actors", "actors/control"},
+       {"protocol", "cluster", "storage", "scheduler", "actors", "actors/control", "apps/chaos"},
        {"CAF", "CLI11", "cpp-httplib", "prometheus-cpp"}},
+      {"apps/chaos",
+       {"protocol", "cluster", "storage", "actors/control/state_folder.h", "apps/cli/client.h",
+        "apps/cli/output.h"},
+       {}},
       {"apps/compute",
        {"protocol", "cluster", "data", "actors", "actors/compute", "apps/cli/exit_codes.h",
         "apps/cli/signals.h", "apps/cli/spec_file.h", "actors/control/state_folder.h",
