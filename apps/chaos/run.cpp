@@ -136,11 +136,13 @@ bool Performance::due(const Moment& moment) const {
 
 void Performance::strike_what_is_due() {
   while (next_ < scenario_.faults.size() && due(scenario_.faults[next_].moment)) {
-    const auto& fault = scenario_.faults[next_];
+    auto fault = scenario_.faults[next_];
+    // The node of the coordinator, which placement chose.
+    if (fault.target == "home") fault.target = cast_.home_of(job_);
     const Status struck = cast_.strike(fault, job_);
     if (!struck && struck.error().code == Errc::unavailable) return;  // it is being started
     if (!struck) result_.problems.push_back(to_string(fault) + ": " + struck.error().message);
-    result_.struck.push_back(to_string(fault));
+    result_.played.faults.push_back(std::move(fault));
     struck_at_ = Clock::now();
     ++next_;
   }
@@ -228,7 +230,7 @@ void Performance::note_orders() {
   for (std::size_t i = 0; i < scenario_.orders.size(); ++i) {
     const auto& order = scenario_.orders[i];
     if (order.find('+') != std::string::npos || fs::exists(folder / std::to_string(i)))
-      result_.struck.push_back(order);
+      result_.played.orders.push_back(order);
     else if (i < scenario_.orders_of_the_file)
       result_.problems.push_back("the job was over before this could strike: " + order);
   }
@@ -237,6 +239,9 @@ void Performance::note_orders() {
 Result<RunResult> perform(const RunOptions& options, const Scenario& scenario,
                           const std::string& name) {
   RunResult result;
+  result.played = scenario;
+  result.played.faults.clear();
+  result.played.orders.clear();
   result.folder = options.work / name;
   std::error_code error;
   fs::remove_all(result.folder, error);
@@ -254,6 +259,13 @@ Result<RunResult> perform(const RunOptions& options, const Scenario& scenario,
 }
 
 }  // namespace
+
+std::vector<std::string> RunResult::struck() const {
+  std::vector<std::string> all;
+  for (const auto& fault : played.faults) all.push_back(to_string(fault));
+  all.insert(all.end(), played.orders.begin(), played.orders.end());
+  return all;
+}
 
 Result<Outcome> undisturbed(const RunOptions& options, const fs::path& job) {
   Scenario calm;
@@ -280,7 +292,8 @@ Result<RunResult> run_scenario(const RunOptions& options, const Scenario& scenar
   auto result = perform(options, scenario, scenario.name + "-" + std::to_string(seed));
   if (!result) return fail(result.error());
   auto found = scenario.same_result ? compare(calm, result->outcome) : result->outcome.problems;
-  for (auto& problem : check_incidents(result->outcome.incidents, expected_incidents(scenario)))
+  for (auto& problem :
+       check_incidents(result->outcome.incidents, expected_incidents(result->played)))
     found.push_back(std::move(problem));
   result->problems.insert(result->problems.end(), std::make_move_iterator(found.begin()),
                           std::make_move_iterator(found.end()));

@@ -18,7 +18,8 @@ struct RunOptions {
 };
 
 struct RunResult {
-  std::vector<std::string> struck;    // faults and orders that were carried out
+  [[nodiscard]] std::vector<std::string> struck() const;
+  Scenario played;                    // what was carried out of it
   std::vector<std::string> problems;  // empty: all holds
   Outcome outcome;
   double seconds = 0;

@@ -391,8 +391,8 @@ std::map<std::string, std::pair<int, int>> expected_incidents(const Scenario& sc
     for (const auto& order : *orders) {
       const bool ends =
           order.action == FaultOrder::Action::kill || order.action == FaultOrder::Action::exit;
-      // A point may not be reached before the job is over.
-      if (ends || order.action == FaultOrder::Action::stop) expect(all, order.role, 0, 1);
+      if (ends) expect(all, order.role, 1, 1);
+      if (order.action == FaultOrder::Action::stop) expect(all, order.role, 0, 1);
     }
   }
   for (const auto& [culprit, count] : scenario.incidents) all[culprit] = count;

@@ -35,7 +35,7 @@ struct Fault {
     remove,     // a node's processes are killed and its state folder is deleted
   };
   Kind kind = Kind::kill;
-  std::string target;  // role, controller, agent@NODE, or a node
+  std::string target;  // role, controller, agent@NODE, or a node; home: the coordinator's node
   Moment moment;
   double seconds = 0;
   double milliseconds = 0;
@@ -64,7 +64,8 @@ struct Scenario {
 Result<Scenario> read_scenario(const std::filesystem::path& file, std::uint64_t seed);
 
 std::string to_string(const Fault& fault);
-// How many incidents the faults and orders must leave, and with which culprits.
+// How many incidents the faults and orders must leave when all of them struck, and with which
+// culprits.
 std::map<std::string, std::pair<int, int>> expected_incidents(const Scenario& scenario);
 
 }  // namespace crabcast::chaos

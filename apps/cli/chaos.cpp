@@ -52,7 +52,7 @@ json result_json(const chaos::Scenario& scenario, std::uint64_t seed,
   return {{"scenario", scenario.name},
           {"seed", seed},
           {"holds", result.problems.empty()},
-          {"faults", result.struck},
+          {"faults", result.struck()},
           {"problems", result.problems},
           {"steps", result.outcome.steps.size()},
           {"checkpoints", result.outcome.checkpoints},
@@ -64,12 +64,12 @@ std::string result_text(const chaos::Scenario& scenario, const std::string& file
                         std::uint64_t seed, const chaos::RunResult& result) {
   std::string text = result.problems.empty() ? "holds   " : "BROKEN  ";
   text += scenario.name + ", seed " + std::to_string(seed) + ": " +
-          std::to_string(result.struck.size()) + " faults, " +
+          std::to_string(result.struck().size()) + " faults, " +
           std::to_string(result.outcome.incidents.size()) + " incidents, " +
           std::to_string(result.outcome.steps.size()) + " steps in " +
           format_duration(result.seconds) + "\n";
   if (result.problems.empty()) return text;
-  for (const auto& fault : result.struck) text += "        struck: " + fault + "\n";
+  for (const auto& fault : result.struck()) text += "        struck: " + fault + "\n";
   for (const auto& problem : result.problems) text += "        " + problem + "\n";
   return text + "        kept: " + result.folder.string() + "\n        again: crabcast chaos run " +
          file + " --seed " + std::to_string(seed) + "\n";
@@ -97,7 +97,7 @@ class ChaosRuns {
     auto result = chaos::run_scenario(options_, *scenario, seed, *calm);
     if (!result) return fail(result.error().within(scenario->name));
     ++tally.runs;
-    tally.faults += result->struck.size();
+    tally.faults += result->struck().size();
     if (common_.json)
       print_json_line(result_json(*scenario, seed, *result));
     else
