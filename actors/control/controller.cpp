@@ -123,9 +123,10 @@ void ControllerState::coordinator_joined(const Delivery& message) {
   Job& job = found->second;
   if (const Status current = check_fence(job, body.fence()); !current)
     return answer(message, current.error());
-  if (job.record.state() == pb::JOB_PENDING)
+  const bool waits = job.record.state() == pb::JOB_PENDING;  // for a start that it does not need
+  if (waits && !agents.contains(node_of_coordinator(job)))
     return answer(message, Error{Errc::unavailable, "its node has not joined again yet"});
-  const bool adopted = recovering && !job.coordinator && active(job.record.state());
+  const bool adopted = waits || (recovering && !job.coordinator && active(job.record.state()));
   answer(message, pb::Done{});
   job.coordinator = message.sender;
   job.coordinator_pid = body.pid();
@@ -138,7 +139,7 @@ void ControllerState::coordinator_joined(const Delivery& message) {
     if (job.record.started_unix_ms() == 0) job.record.set_started_unix_ms(unix_ms_now());
     store(job);
   }
-  if (adopted) self->send(scheduler, JobAdopted{request_of(job), placement_of(job)});
+  if (adopted) adopt(job);
 }
 
 void ControllerState::job_reported(const Delivery& message) {

@@ -48,6 +48,15 @@ void ControllerState::agent_reported(const pb::AgentReport& report) {
   bind_waiting_jobs();
 }
 
+// It runs where its record says. While the controller recovers, more of its nodes may come back.
+void ControllerState::adopt(const Job& job) {
+  const JobId id{job.record.job()};
+  self->send(scheduler, JobAdopted{request_of(job), placement_of(job)});
+  for (const auto& slot : job.record.placement())
+    if (!recovering && !agents.contains(slot.node()))
+      self->send(scheduler, RoleGone{id, slot.role()});
+}
+
 // Jobs that were to be placed again, and whose coordinators never ended: only the connection did.
 void ControllerState::adopt_again(const std::string& node) {
   for (const auto& role : agents.at(node).running) {
@@ -59,10 +68,7 @@ void ControllerState::adopt_again(const std::string& node) {
     event(role.job(), pb::SEVERITY_INFO, "node_back", "node " + node + " with its coordinator");
     job.record.set_state(pb::JOB_STARTING);  // until the coordinator registers
     store(job);
-    self->send(scheduler, JobAdopted{request_of(job), placement_of(job)});
-    for (const auto& slot : job.record.placement())
-      if (!agents.contains(slot.node()))
-        self->send(scheduler, RoleGone{JobId{role.job()}, slot.role()});
+    adopt(job);
   }
 }
 

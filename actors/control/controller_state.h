@@ -86,6 +86,7 @@ struct ControllerState {
   void agent_reported(const pb::AgentReport& report);
   void agent_left(const std::string& node);
   void adopt_again(const std::string& node);
+  void adopt(const Job& job);
   pb::ReplicaNodes nodes_for_replicas(const Job& job) const;
   void tell_nodes_for_replicas();
   // The nodes that have the newest store of the job; empty: nobody has any.

@@ -318,6 +318,22 @@ TEST_F(ControllerTest, ANodeThatComesBackWithItsCoordinatorKeepsTheJob) {
   EXPECT_EQ(next->job(), "job-2");
 }
 
+TEST_F(ControllerTest, ACoordinatorThatIsStillThereNeedsNoOtherStart) {
+  Agent a("a");
+  a.join(endpoint_);
+  submit();
+  ASSERT_TRUE(a.next_start());
+  Peer coordinator("job", "a");
+  a.leave();
+  ASSERT_TRUE(waits());
+  Agent back("a", 1);  // too small for the job, which waits
+  back.join(endpoint_);
+  EXPECT_EQ(register_coordinator(coordinator, 1), Errc::ok);
+  EXPECT_EQ(report(coordinator, 1, 5), Errc::ok);
+  EXPECT_EQ(status().state(), pb::JOB_RUNNING);
+  EXPECT_TRUE(back.idle(client_));
+}
+
 TEST_F(ControllerTest, ANodeThatComesBackTooLateIsDisplaced) {
   Agent a("a"), b("b");
   a.join(endpoint_);

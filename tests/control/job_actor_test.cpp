@@ -8,6 +8,7 @@
 
 #include "actors/control/job.h"
 #include "actors/control/job_state.h"
+#include "actors/control/store_actors.h"
 #include "storage/open_with_env.h"
 #include "tests/control/peer.h"
 #include "tests/storage/fault_fs.h"
@@ -231,6 +232,46 @@ TEST_F(JobActorTest, NobodyRegistersFromANodeWhereItDoesNotBelong) {
   const auto first = generation(worker);
   ASSERT_TRUE(first);
   EXPECT_EQ(first->members(0).bulk_endpoint(), "bulk of 101");
+}
+
+// ---- copies on other nodes ----------------------------------------------------------------------
+
+TEST_F(JobActorTest, ACheckpointIsCopiedToANodeThatTheControllerNames) {
+  Peer node("replicas", "node-c", [](const Delivery& message) {
+    if (message.envelope->has_replica_open()) return answer(message, pb::ReplicaOpened{});
+    answer(message, pb::Done{});
+  });
+  for (std::uint64_t step = 1; step <= 4; ++step)  // nobody else commits here
+    ASSERT_TRUE(store_->append_commit(storage::commit_record(step), storage::Sync::no));
+  ASSERT_TRUE(storage::write_checkpoint(*store_, 4));
+  caf::anon_send(job_, CheckpointOutcome{4, std::nullopt});
+  controller_.talk_to_sender_of(
+      controller_.next([](const auto& envelope) { return envelope.has_register_coordinator(); }));
+  pb::ReplicaNodes nodes;
+  nodes.add_nodes()->set_node("node-c");
+  nodes.mutable_nodes(0)->set_bulk_endpoint(node.bind());
+  controller_.say(nodes);
+
+  const auto open = node.next([](const auto& envelope) { return envelope.has_replica_open(); });
+  ASSERT_TRUE(open);
+  EXPECT_EQ(open->envelope->replica_open().job(), "job-1");
+  EXPECT_EQ(open->envelope->replica_open().fence(), kFence);
+  const auto seal = node.next([](const auto& envelope) { return envelope.has_checkpoint_seal(); });
+  ASSERT_TRUE(seal);
+  EXPECT_EQ(seal->envelope->checkpoint_seal().manifest().id(), 4U);
+  pb::Event event;
+  const auto report = controller_.next([&](const auto& envelope) {
+    for (const auto& one : envelope.job_report().events())
+      if (one.kind() == "checkpoint_replicated") event = one;
+    return !event.kind().empty();
+  });
+  ASSERT_TRUE(report);
+  EXPECT_EQ(event.subject(), "4");
+  EXPECT_THAT(event.message(), HasSubstr("node-c"));
+  EXPECT_EQ(report->envelope->job_report().status().replicated_checkpoint(), 4U);
+  // It was stored before the next report.
+  ASSERT_TRUE(controller_.next([](const auto& envelope) { return envelope.has_job_report(); }));
+  EXPECT_EQ(store_->value("replicated").value(), "4") << "the next coordinator knows it";
 }
 
 // ---- a later coordinator ------------------------------------------------------------------------

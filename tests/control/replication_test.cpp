@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <map>
+#include <random>
 
 namespace crabcast::actors {
 namespace {
@@ -221,6 +222,85 @@ TEST_F(ReplicationTest, WithAQuorumOfOneACopyIsNamedAllTheSame) {
   replication.on_copied("a", 4, {4});
   EXPECT_EQ(replication.safe(), 4U);
 }
+
+// Any history of nodes that come, go and fail, and of checkpoints that are stored and voided.
+class AnyHistory : public ReplicationTest, public testing::WithParamInterface<int> {};
+
+TEST_P(AnyHistory, KeepsItsPromises) {
+  std::mt19937 random(static_cast<unsigned>(GetParam()));
+  const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
+  const auto replicas = 1 + below(3);
+  const auto quorum = 1 + below(1 + replicas);
+  auto replication = copies(replicas, quorum);
+  const std::vector<std::string> all = {"a", "b", "c", "d", "e"};
+  std::set<std::string> here;
+  std::set<std::uint64_t> stored;                       // here
+  std::map<std::string, std::set<std::uint64_t>> held;  // by the nodes
+  std::map<std::string, std::uint64_t> copying;
+  std::uint64_t step = 0;
+  for (int round = 0; round < 400; ++round) {
+    now_ += seconds(below(4));
+    const auto& node = all[below(5)];
+    switch (below(6)) {
+      case 0:
+        if (!here.erase(node)) here.insert(node);
+        replication.on_nodes(here);
+        break;
+      case 1:
+      case 2:
+        stored.insert(step += 1 + below(3));
+        replication.on_stored(step);
+        break;
+      case 3: {
+        if (stored.empty() || below(4) > 0) break;
+        step = *std::next(stored.begin(), below(static_cast<std::uint32_t>(stored.size())));
+        stored.erase(stored.upper_bound(step), stored.end());
+        replication.on_voided(step, step);
+        std::erase_if(copying, [&](const auto& copy) {
+          if (copy.second > step) replication.on_interrupted(copy.first);
+          return copy.second > step;
+        });
+        for (auto& [name, ids] : held) ids.erase(ids.upper_bound(step), ids.end());
+        break;
+      }
+      default:
+        if (!copying.contains(node)) break;
+        if (below(4) == 0) {
+          replication.on_failed(node, now_);
+        } else {
+          if (copying[node] > 0) held[node].insert(copying[node]);
+          replication.on_copied(node, copying[node], stored);
+        }
+        copying.erase(node);
+    }
+    for (const auto& copy : replication.due(now_)) {
+      EXPECT_TRUE(here.contains(copy.node));
+      EXPECT_TRUE(copy.checkpoint == 0 || copy.checkpoint == step) << "only the newest";
+      EXPECT_TRUE(copying.emplace(copy.node, copy.checkpoint).second) << "one at a time";
+    }
+    EXPECT_EQ(replication.idle(), copying.empty());
+    const auto safe = replication.safe();
+    if (safe == 0) continue;
+    EXPECT_TRUE(stored.contains(safe));
+    EXPECT_TRUE(replication.in_use().contains(safe));
+    std::uint32_t holders = 0;
+    for (const auto& [name, ids] : held) holders += ids.contains(safe) ? 1 : 0;
+    EXPECT_GE(1 + holders, quorum) << "round " << round;
+  }
+  // In quiet times all is copied.
+  replication.on_nodes({all.begin(), all.end()});
+  replication.on_stored(++step);
+  for (int round = 0; round < 100; ++round) {
+    for (const auto& [node, checkpoint] : copying) replication.on_copied(node, checkpoint, {step});
+    copying.clear();
+    now_ += minutes(1);
+    for (const auto& copy : replication.due(now_)) copying[copy.node] = copy.checkpoint;
+  }
+  EXPECT_EQ(replication.safe(), step);
+  EXPECT_GE(replication.holders(step).size(), replicas);
+  EXPECT_TRUE(replication.idle());
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, AnyHistory, testing::Range(0, 50));
 
 }  // namespace
 }  // namespace crabcast::actors

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <map>
+#include <stdexcept>
 
 #include "storage/fence.h"
 #include "tests/process/cluster.h"
@@ -21,71 +22,112 @@ class Replicas : public Cluster {
     return {
         .name = name, .steps = steps, .workers_min = 1, .workers_max = 1, .checkpoint_every = 3};
   }
-  // What an undisturbed run ends with.
-  std::string calm_state() {
-    write_file(folder_ / "calm.yaml", job("calm").yaml());
-    const auto calm = (folder_ / "calm").string();
-    const auto done =
-        run_program("crabcast", {"--state", calm, "run", (folder_ / "calm.yaml").string()}, 200s);
-    EXPECT_EQ(done.code, 0) << done.out << done.err;
-    return newest_state(calm, "calm-1");
+  // What an undisturbed run ends with; made once.
+  static const std::string& calm_state() {
+    static const std::string state = [] {
+      TemporaryFolder folder;
+      write_file(folder / "calm.yaml", job("calm").yaml());
+      const auto done = run_program(
+          "crabcast",
+          {"--state", (folder / "state").string(), "run", (folder / "calm.yaml").string()}, 200s);
+      if (done.code != 0) throw std::runtime_error(done.out + done.err);
+      return newest_state(folder / "state", "calm-1");
+    }();
+    return state;
   }
   std::string everything(const std::string& job) {
     return ask({"ps", "--all"}).out + ask({"events", job}).out + ask({"logs", job}).out;
   }
 };
 
-TEST_F(Replicas, AJobGoesOnFromACopyWhenItsNodeIsGoneAndNothingIsCommittedTwice) {
-  const auto calm = calm_state();
-  start_controller();
-  std::map<std::string, std::string> addresses{{"node-a", "127.0.0.1"}, {"node-b", "127.0.0.2"}};
-  std::map<std::string, Program*> agents;
-  for (const auto& [node, address] : addresses) agents[node] = &start_agent(node, address);
-  const auto id = submit(job("moves"));
-  const auto own = [&](const std::string& node) { return folder_ / node / "jobs" / id / "store"; };
-  ASSERT_TRUE(eventually(
-      [&] { return job_status(state_, id).value("replicated_checkpoint", 0) >= 6; }, 120s))
-      << everything(id);
+// Two nodes, and a job whose coordinator is on one of them.
+class TwoNodes : public Replicas {
+ protected:
+  void start(const std::string& name) {
+    (void)calm_state();
+    start_controller();
+    for (const auto& [node, address] : addresses_) agents_[node] = &start_agent(node, address);
+    id_ = submit(job(name));
+    ASSERT_TRUE(eventually(
+        [&] { return job_status(state_, id_).value("replicated_checkpoint", 0) >= 3; }, 120s))
+        << everything(id_);
+    lost_ = fs::exists(own("node-a")) ? "node-a" : "node-b";
+    other_ = lost_ == "node-a" ? "node-b" : "node-a";
+  }
+  fs::path own(const std::string& node) { return folder_ / node / "jobs" / id_ / "store"; }
+  bool restored() {
+    return eventually(
+        [&] {
+          return ask({"events", id_}).out.find("restored") != std::string::npos;
+        },
+        60s);
+  }
+  // The former store of the node that was lost is none of the job's any more.
+  bool set_aside() {
+    return eventually([&] { return fs::exists(own(lost_).string() + ".superseded-1"); }, 60s) &&
+           !fs::exists(own(lost_));
+  }
+  // The job ended as if nothing had happened: each step is committed once, first by the first
+  // coordinator and from a checkpoint on by the second.
+  void expect_whole() {
+    ASSERT_TRUE(eventually([&] { return state_of(id_) == "succeeded"; }, 200s)) << everything(id_);
+    EXPECT_EQ(newest_state(folder_ / other_, id_), calm_state());
+    const auto commits = ledger(folder_ / other_, id_);
+    ASSERT_EQ(commits.size(), 30U);
+    std::uint64_t restored = 0;
+    for (std::uint64_t step = 1; step <= commits.size(); ++step) {
+      EXPECT_EQ(commits[step - 1].step(), step);
+      if (commits[step - 1].fence() == 1) restored = step;
+      EXPECT_EQ(commits[step - 1].fence(), restored == step ? 1U : 2U) << "step " << step;
+    }
+    EXPECT_GE(restored, 3U);
+    EXPECT_EQ(restored % 3, 0U) << "it went on behind a checkpoint";
+  }
 
-  // The node is lost, with all that was on it.
-  const std::string lost = fs::exists(own("node-a")) ? "node-a" : "node-b";
-  const std::string other = lost == "node-a" ? "node-b" : "node-a";
-  agents[lost]->signal(SIGKILL);
-  ASSERT_TRUE(agents[lost]->wait(5s).has_value());
-  EXPECT_TRUE(eventually([&] { return processes_with((folder_ / lost).string()).empty(); }, 10s));
-  fs::rename(folder_ / lost, folder_ / "gone");
-  ASSERT_TRUE(eventually(
-      [&] {
-        return ask({"events", id}).out.find("restored") != std::string::npos;
-      },
-      60s))
-      << everything(id);
-  EXPECT_TRUE(fs::exists(own(other)));
+  std::map<std::string, std::string> addresses_{{"node-a", "127.0.0.1"}, {"node-b", "127.0.0.2"}};
+  std::map<std::string, Program*> agents_;
+  std::string id_, lost_, other_;
+};
+
+TEST_F(TwoNodes, AJobGoesOnFromACopyWhenItsNodeIsGone) {
+  start("moves");
+  agents_[lost_]->signal(SIGKILL);
+  ASSERT_TRUE(agents_[lost_]->wait(5s).has_value());
+  EXPECT_TRUE(eventually([&] { return processes_with((folder_ / lost_).string()).empty(); }, 10s));
+  fs::rename(folder_ / lost_, folder_ / "gone");  // with all that was on it
+  ASSERT_TRUE(restored()) << everything(id_);
+  EXPECT_TRUE(fs::exists(own(other_)));
 
   // It comes back, with the store that it had.
-  fs::rename(folder_ / "gone", folder_ / lost);
-  start_agent(lost, addresses[lost]);
-  EXPECT_TRUE(eventually([&] { return fs::exists(own(lost).string() + ".superseded-1"); }, 60s))
-      << everything(id);
-  EXPECT_FALSE(fs::exists(own(lost)));
-  ASSERT_TRUE(eventually([&] { return state_of(id) == "succeeded"; }, 200s)) << everything(id);
-
-  EXPECT_EQ(newest_state(folder_ / other, id), calm);
-  const auto commits = ledger(folder_ / other, id);
-  ASSERT_EQ(commits.size(), 30U);
-  std::uint64_t restored = 0;
-  for (std::uint64_t i = 0; i < commits.size(); ++i) {
-    EXPECT_EQ(commits[i].step(), i + 1);
-    if (commits[i].fence() == 1) restored = i + 1;
-    EXPECT_EQ(commits[i].fence(), restored == i + 1 ? 1U : 2U) << "step " << i + 1;
-  }
-  EXPECT_GE(restored, 6U);
-  EXPECT_EQ(restored % 3, 0U) << "it went on behind a checkpoint";
-  // The node that was lost keeps the copy now.
-  auto copy = storage::JobStore::open_read_only(folder_ / lost / "replicas" / id / "store");
+  fs::rename(folder_ / "gone", folder_ / lost_);
+  start_agent(lost_, addresses_[lost_]);
+  EXPECT_TRUE(set_aside()) << everything(id_);
+  expect_whole();
+  // It keeps the copy now.
+  auto copy = storage::JobStore::open_read_only(folder_ / lost_ / "replicas" / id_ / "store");
   ASSERT_TRUE(copy.has_value()) << copy.error().message;
   EXPECT_EQ((*copy)->last_commit().value()->step(), 30U);
   EXPECT_TRUE((*copy)->verify(CheckpointId{30}).value().ok());
+}
+
+// Its processes live on, and think that the job is theirs.
+TEST_F(TwoNodes, ACoordinatorWhoseNodeWasGivenUpEndsItself) {
+  start("displaced");
+  const auto first = pid_of(folder_ / lost_, id_, "coordinator");
+  ASSERT_GT(first, 0);
+  agents_[lost_]->signal(SIGSTOP);
+  ASSERT_TRUE(restored()) << everything(id_);
+  const auto log = [&] {
+    return read_file(folder_ / lost_ / "jobs" / id_ / "logs" / "coordinator.log");
+  };
+  EXPECT_TRUE(eventually([&] { return log().find("displaced") != std::string::npos; }, 20s))
+      << log();
+  agents_[lost_]->signal(SIGCONT);
+  EXPECT_TRUE(set_aside()) << everything(id_);
+  const auto launches = (folder_ / lost_ / "jobs" / id_ / "launch").string();
+  EXPECT_TRUE(eventually([&] { return processes_with(launches).empty(); }, 20s))
+      << "its members went with it";
+  expect_whole();
 }
 
 TEST_F(Replicas, ASecondCoordinatorOfAJobIsRefusedAndTheFirstGoesOn) {
