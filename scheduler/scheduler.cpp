@@ -204,6 +204,7 @@ std::vector<Placement> Scheduler::schedule() {
   if (!someone_waits) grown = grow(order, room);
   started.insert(started.end(), added.begin(), added.end());
   started.insert(started.end(), grown.begin(), grown.end());
+  for (auto& placement : started) placement.attempt = jobs_.at(placement.job).request.attempt;
   return started;
 }
 

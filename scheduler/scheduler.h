@@ -56,6 +56,8 @@ struct JobRequest {
   std::vector<RoleRequest> fixed;
   std::vector<RoleRequest> workers;  // workers_max of them
   std::uint32_t workers_min = 1;
+  // The owner's own number: each placement brings back that of the request that it was made for.
+  std::uint64_t attempt = 0;
 };
 // Roles coordinator, loader-0.., evaluator-0.. and worker-0.. with what the spec asks for them.
 JobRequest job_request(const JobId& id, const JobSpec& spec, std::uint64_t submit_seq);
@@ -69,6 +71,7 @@ struct RolePlacement {
 struct Placement {
   JobId job;
   std::vector<RolePlacement> roles;
+  std::uint64_t attempt = 0;  // of the request
 };
 
 // Why a job waits. The first that applies, in this order (docs/operations.md).

@@ -212,6 +212,7 @@ void ControllerState::place(const scheduler::Placement& placement) {
   auto found = jobs.find(placement.job.value());
   if (found == jobs.end()) return;
   Job& job = found->second;
+  if (placement.attempt != job.queued) return;
   const bool grows = active(job.record.state());
   if (!grows && job.record.state() != pb::JOB_PENDING) return;  // it is over
   if (grows && std::any_of(placement.roles.begin(), placement.roles.end(), is_coordinator))

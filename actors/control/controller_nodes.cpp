@@ -49,7 +49,8 @@ void ControllerState::agent_reported(const pb::AgentReport& report) {
 }
 
 // It runs where its record says. While the controller recovers, more of its nodes may come back.
-void ControllerState::adopt(const Job& job) {
+void ControllerState::adopt(Job& job) {
+  ++job.queued;
   const JobId id{job.record.job()};
   self->send(scheduler, JobAdopted{request_of(job), placement_of(job)});
   for (const auto& slot : job.record.placement())

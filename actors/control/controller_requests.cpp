@@ -93,6 +93,7 @@ void ControllerState::enqueue(Job& job) {
   job.status.reset();
   const auto id = job.record.job();
   job.held_to = nodes_with_store(id);
+  ++job.queued;
   self->request(scheduler, kRegistryTimeout, JobQueued{request_of(job)})
       .then([] {},
             [id](const caf::error& error) {

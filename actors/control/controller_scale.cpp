@@ -15,6 +15,7 @@ scheduler::JobRequest ControllerState::request_of(const Job& job) const {
   auto request = scheduler::job_request(JobId{job.record.job()}, spec, job.record.submit_seq());
   for (auto& role : request.fixed)
     if (role.kind == pb::ROLE_COORDINATOR) role.only_on = nodes_with_store(job.record.job());
+  request.attempt = job.queued;
   return request;
 }
 

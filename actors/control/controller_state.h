@@ -43,8 +43,10 @@ struct ControllerState {
     caf::actor coordinator;
     std::int32_t coordinator_pid = 0;  // 0: not known yet
     std::set<NodeId> held_to;          // nodes that the waiting job is bound to
-    std::string pending;               // why it waits
-    std::set<std::string> leaving;     // roles that it was scaled down by, and that may run yet
+    // How often the scheduler was told of it anew: what it decided before is void.
+    std::uint64_t queued = 0;
+    std::string pending;            // why it waits
+    std::set<std::string> leaving;  // roles that it was scaled down by, and that may run yet
   };
   struct Agent {
     caf::actor handle;
@@ -86,7 +88,7 @@ struct ControllerState {
   void agent_reported(const pb::AgentReport& report);
   void agent_left(const std::string& node);
   void adopt_again(const std::string& node);
-  void adopt(const Job& job);
+  void adopt(Job& job);
   pb::ReplicaNodes nodes_for_replicas(const Job& job) const;
   void tell_nodes_for_replicas();
   // The nodes that have the newest store of the job; empty: nobody has any.
