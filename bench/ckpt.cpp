@@ -1,16 +1,26 @@
-// `./dev bench ckpt [FOLDER]`: how fast a checkpoint is written and read, against plain tools in
-// the same run on the same disk. One JSON line a figure.
+// `./dev bench ckpt [FOLDER] [--large]`: how fast a checkpoint is written and read, against plain
+// tools in the same run on the same disk; how long it holds up training, and the memory it takes.
+// 16 and 256 MiB of state, with --large 2 GiB too. One JSON line a figure.
 //   write: begin to commit, hashing included, against dd conv=fsync of the same bytes. As in a job,
 //          the source hashes (there a worker, here a thread) while the store checks and writes
 //   read:  every chunk read and verified, against read(2) of a file of the same size; once from the
 //          disk (page cache dropped for the files) and once from the page cache
+//   hold_up: Session::state(), for which training stops, against memcpy of as many bytes to where
+//          others were before
+//   memory: what the process grows by from the copy of the state to the durable manifest, the
+//          store's side included, against what it may take: the state once more and 64 MiB
+
+#include <ATen/ATen.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
-#include <random>
+#include <fstream>
+#include <memory>
 #include <semaphore>
 #include <span>
 #include <stdexcept>
@@ -18,8 +28,12 @@
 #include <thread>
 #include <vector>
 
+#include "actors/compute/tensor_stream.h"
 #include "bench/figure.h"
 #include "bench/measure.h"
+#include "model/config.h"
+#include "model/session.h"
+#include "protocol/checksum.h"
 #include "storage/job_store.h"
 #include "tests/support/temporary_folder.h"
 
@@ -29,35 +43,25 @@ namespace fs = std::filesystem;
 using namespace crabcast::bench;
 using crabcast::CheckpointId;
 using crabcast::kChunkBytes;
+using crabcast::actors::TensorStream;
+using crabcast::model::NamedTensor;
+using crabcast::model::Session;
 using crabcast::storage::JobStore;
 
 constexpr double kMiB = 1 << 20;
 
-std::vector<std::byte> random_bytes(std::size_t size) {
-  std::mt19937_64 random(7);
-  std::vector<std::byte> bytes(size);
-  for (std::size_t i = 0; i + 8 <= size; i += 8) {
-    const std::uint64_t word = random();
-    std::copy_n(reinterpret_cast<const std::byte*>(&word), 8, bytes.begin() + static_cast<long>(i));
-  }
-  return bytes;
-}
-
 // The chunks of a checkpoint with their entries, which a thread of its own makes in order.
 class Source {
  public:
-  explicit Source(std::span<const std::byte> bytes)
-      : bytes_(bytes), entries_((bytes.size() + kChunkBytes - 1) / kChunkBytes), thread_([this] {
+  explicit Source(const TensorStream& stream)
+      : stream_(stream), entries_(stream.chunks()), thread_([this] {
           for (std::uint32_t i = 0; i < entries_.size(); ++i) {
-            entries_[i] = crabcast::make_chunk_entry(i, chunk(i));
+            const auto frame = stream_.chunk(i);
+            entries_[i] = crabcast::make_chunk_entry(i, {frame.data(), frame.size()});
             ready_.release();
           }
         }) {}
 
-  [[nodiscard]] std::uint32_t size() const { return static_cast<std::uint32_t>(entries_.size()); }
-  [[nodiscard]] std::span<const std::byte> chunk(std::uint32_t i) const {
-    return bytes_.subspan(i * kChunkBytes, std::min(kChunkBytes, bytes_.size() - i * kChunkBytes));
-  }
   // Once for each chunk, in order.
   const crabcast::pb::ChunkEntry& next_entry() {
     ready_.acquire();
@@ -65,23 +69,24 @@ class Source {
   }
 
  private:
-  std::span<const std::byte> bytes_;
+  const TensorStream& stream_;
   std::vector<crabcast::pb::ChunkEntry> entries_;
   std::counting_semaphore<> ready_{0};
   std::size_t next_ = 0;
   std::jthread thread_;
 };
 
-double write_checkpoint(JobStore& store, std::uint64_t id, std::span<const std::byte> bytes) {
+double write_checkpoint(JobStore& store, std::uint64_t id, const TensorStream& stream) {
   const auto start = std::chrono::steady_clock::now();
-  Source source(bytes);
+  Source source(stream);
   auto writer = must(store.begin_checkpoint(CheckpointId(id)));
   crabcast::pb::CheckpointManifest manifest;
   manifest.set_id(id);
-  manifest.set_bytes(bytes.size());
-  for (std::uint32_t i = 0; i < source.size(); ++i) {
+  manifest.set_bytes(stream.bytes());
+  for (std::uint32_t i = 0; i < stream.chunks(); ++i) {
     *manifest.add_chunks() = source.next_entry();
-    must(writer->put_chunk(manifest.chunks(static_cast<int>(i)), source.chunk(i)));
+    const auto frame = stream.chunk(i);
+    must(writer->put_chunk(manifest.chunks(static_cast<int>(i)), {frame.data(), frame.size()}));
   }
   must(writer->commit(manifest));
   return since(start);
@@ -121,13 +126,19 @@ void print(const std::string& figure, std::size_t size, const std::vector<double
   print_figure(figure, mib / median(ours), mib / median(reference), "MiB/s", Better::more);
 }
 
-void measure(const fs::path& folder, std::size_t size, int rounds) {
-  const std::string label = std::to_string(size >> 20) + "MiB";
-  const std::vector<std::byte> bytes = random_bytes(size);
+std::string label_of(std::size_t size) {
+  return std::to_string(size >> 20) + "MiB";
+}
+
+void measure_speed(const fs::path& folder, std::size_t size, int rounds) {
+  const std::string label = label_of(size);
+  const at::Tensor bytes =
+      at::empty({static_cast<std::int64_t>(size / sizeof(std::int64_t))}, at::kLong).random_();
+  const TensorStream stream({NamedTensor{"state", bytes}});
   const fs::path source = folder / "source";
   const fs::path target = folder / "target";
   FILE* file = std::fopen(source.c_str(), "wb");
-  if (file == nullptr || std::fwrite(bytes.data(), 1, size, file) != size ||
+  if (file == nullptr || std::fwrite(bytes.const_data_ptr(), 1, size, file) != size ||
       std::fclose(file) != 0) {
     throw std::runtime_error("cannot write " + source.string());
   }
@@ -138,7 +149,7 @@ void measure(const fs::path& folder, std::size_t size, int rounds) {
   for (int round = 0; round <= rounds; ++round) {
     fs::remove(target);
     const double plain = run_dd(source, target);
-    const double checkpoint = write_checkpoint(*store, static_cast<std::uint64_t>(round), bytes);
+    const double checkpoint = write_checkpoint(*store, static_cast<std::uint64_t>(round), stream);
     must(store->apply_retention({.last = 1, .best = 0}, {}));
     if (round == 0) continue;
     ours.push_back(checkpoint);
@@ -166,14 +177,89 @@ void measure(const fs::path& folder, std::size_t size, int rounds) {
   }
 }
 
+// ---- What training notices of it ----------------------------------------------------------------
+
+// A model whose adapter and moments have about this many bytes, random ones.
+std::unique_ptr<Session> session_with_state(std::size_t size) {
+  crabcast::model::SessionOptions options;
+  options.model.base = "nano";
+  const auto modules =
+      crabcast::model::adapter_modules(crabcast::model::nano(), crabcast::AdapterScope::all);
+  const auto heads = options.model.adapter.heads;
+  const std::size_t bytes_of_rank =
+      3 * sizeof(float) *
+      static_cast<std::size_t>(crabcast::model::adapter_parameters(modules, 2, heads) -
+                               crabcast::model::adapter_parameters(modules, 1, heads));
+  options.model.adapter.rank = static_cast<std::uint32_t>(size / bytes_of_rank);
+  options.threads = static_cast<int>(std::thread::hardware_concurrency());
+  auto session = must(Session::open(options));
+  auto state = session->state();
+  for (const NamedTensor& tensor : state)
+    if (tensor.tensor.is_floating_point()) tensor.tensor.uniform_();
+  must(session->load_state(state, false));
+  return session;
+}
+
+double status_mib(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(name + ":"))
+      return std::strtod(line.c_str() + name.size() + 1, nullptr) / 1024;
+  throw std::runtime_error("/proc/self/status has no " + name);
+}
+
+void measure_disturbance(const fs::path& folder, std::size_t size, int rounds) {
+  const auto session = session_with_state(size);
+  auto store = must(JobStore::open(folder / ("state-" + label_of(size))));
+  std::vector<double> ours, reference;
+  double growth = 0, state_mib = 0;
+  for (int round = 0; round <= rounds; ++round) {
+    ::malloc_trim(0);
+    std::ofstream("/proc/self/clear_refs") << "5";  // the peak starts again from here
+    const double before = status_mib("VmRSS");
+    auto start = std::chrono::steady_clock::now();
+    auto snapshot = session->state();
+    const double held_up = since(start);
+    const TensorStream stream(snapshot);
+    write_checkpoint(*store, static_cast<std::uint64_t>(round), stream);
+    growth = std::max(growth, status_mib("VmHWM") - before);
+    state_mib = static_cast<double>(stream.bytes()) / kMiB;
+    must(store->apply_retention({.last = 1, .best = 0}, {}));
+
+    auto other = session->state();
+    start = std::chrono::steady_clock::now();
+    for (std::size_t i = 0; i < snapshot.size(); ++i)
+      std::memcpy(other[i].tensor.mutable_data_ptr(), snapshot[i].tensor.const_data_ptr(),
+                  snapshot[i].tensor.nbytes());
+    const double copied = since(start);
+    if (round == 0) continue;
+    ours.push_back(held_up * 1e3);
+    reference.push_back(copied * 1e3);
+  }
+  print_figure("ckpt_hold_up_" + label_of(size), median(ours), median(reference), "ms",
+               Better::less);
+  print_figure("ckpt_memory_" + label_of(size), growth, state_mib + 64, "MiB", Better::less);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  fs::path disk = fs::temp_directory_path();
+  bool large = false;
+  for (const std::string argument : std::span(argv + 1, static_cast<std::size_t>(argc - 1)))
+    if (argument == "--large")
+      large = true;
+    else
+      disk = argument;
   try {
-    const crabcast::testing::TemporaryFolder folder(argc > 1 ? fs::path(argv[1])
-                                                             : fs::temp_directory_path());
-    measure(folder.path(), 16ULL << 20, 15);
-    measure(folder.path(), 256ULL << 20, 7);
+    const crabcast::testing::TemporaryFolder folder(disk);
+    const auto measure = [&](std::size_t size, int rounds) {
+      measure_speed(folder.path(), size, rounds);
+      measure_disturbance(folder.path(), size, rounds);
+    };
+    measure(16ULL << 20, 15);
+    measure(256ULL << 20, 7);
+    if (large) measure(2ULL << 30, 3);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench ckpt: %s\n", error.what());
     return 1;
