@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 constexpr auto kCoordinatorBackOff = std::chrono::milliseconds(500);
 constexpr auto kRestoreTimeout =
     std::chrono::seconds(50);  // the disk may be busy with other copies
-constexpr std::uint32_t kCoordinatorRestarts = 5;
+constexpr std::uint32_t kCoordinatorRestarts = 5;  // of one that does not run for kCoordinatorSteady
+constexpr auto kCoordinatorSteady = std::chrono::minutes(10);
 constexpr std::size_t kExitsKept = 1024;
 constexpr std::size_t kLogTail = 400;  // bytes of a log that go into an incident
 constexpr std::uint32_t kLogPiece = 1U << 20;
@@ -154,6 +155,7 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
   Role& role = roles[key];
   role.launch = std::move(launch);
   role.pid = *pid;
+  role.started = Clock::now();
   role.gpus = std::move(*own_gpus);
   spdlog::info("{} of {} starts as process {}", key.second, key.first, *pid);
   return describe(role);
@@ -229,6 +231,8 @@ void AgentState::exited(const cluster::ChildExit& exit) {
 bool AgentState::restart_coordinator(Role& role, const pb::RoleExited& notice) {
   if (notice.exit_code() == 0 || role.stopping) return false;
   if (notice.exit_code() > 0) return false;  // it said itself why it cannot go on
+  // One that ran for long had nothing wrong with it: a job of months may see many deaths.
+  if (Clock::now() - role.started >= kCoordinatorSteady) role.launch.set_restarts(0);
   if (role.launch.restarts() >= kCoordinatorRestarts) return false;
   role.launch.set_restarts(role.launch.restarts() + 1);
   *role.launch.mutable_predecessor() = notice;

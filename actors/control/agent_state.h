@@ -28,6 +28,7 @@ struct AgentState {
   struct Role {
     pb::RoleLaunch launch;
     pid_t pid = 0;
+    TimePoint started{};
     std::vector<std::string> gpus;  // its own, by name
     bool stopping = false;
     bool displaced = false;  // it is of a lower fence, and is being killed

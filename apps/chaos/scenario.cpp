@@ -74,7 +74,8 @@ constexpr std::array kPlaces = {
 // Reads one file; the first mistake ends it.
 class Reader {
  public:
-  Reader(std::filesystem::path file, std::uint64_t seed) : file_(std::move(file)), random_(seed) {}
+  Reader(std::filesystem::path file, std::uint64_t seed)
+      : file_(std::move(file)), seed_(seed), random_(seed) {}
 
   Result<Scenario> read() {
     std::ifstream stream(file_);
@@ -295,14 +296,17 @@ class Reader {
         draw_point(roles);
         continue;
       }
+      if (kind == "pair") {
+        if (roles.size() < 2) return wrong(node, "a pair needs two roles");
+        drawn.push_back(draw_pair(roles, i, draw(first, last)));
+        continue;
+      }
       Fault fault;
-      fault.kind = kind == "pair" ? Kind::kill : *kind_from(kind);
+      fault.kind = *kind_from(kind);
       fault.target = one_of(roles);
       fault.moment.step = draw(first, last);
       if (fault.kind == Kind::stop || fault.kind == Kind::slow) fault.seconds = kRandomStop;
       drawn.push_back({fault});
-      if (kind == "pair" && roles.size() > 1)
-        drawn.back().push_back(second_of_a_pair(fault, roles));
     }
     std::stable_sort(drawn.begin(), drawn.end(), [](const auto& a, const auto& b) {
       return *a.front().moment.step < *b.front().moment.step;
@@ -312,12 +316,18 @@ class Reader {
     return {};
   }
 
-  Fault second_of_a_pair(Fault fault, std::vector<std::string> roles) {
-    std::erase(roles, fault.target);  // no role twice in a moment
-    fault.target = one_of(roles);
-    fault.moment = {};
-    fault.moment.after = static_cast<double>(draw(0, 900)) / 1000;
-    return fault;
+  // One after the other with the seeds, so that n * (n - 1) of them play all.
+  std::vector<Fault> draw_pair(const std::vector<std::string>& roles, std::uint64_t number,
+                               std::uint64_t step) {
+    const auto others = roles.size() - 1;
+    const auto index = (seed_ + number) % (roles.size() * others);
+    const auto first = index / others, second = index % others;
+    Fault one, other;
+    one.target = roles[first];
+    one.moment.step = step;
+    other.target = roles[second < first ? second : second + 1];
+    other.moment.after = static_cast<double>(draw(0, 900)) / 1000;
+    return {one, other};
   }
 
   void draw_point(const std::vector<std::string>& roles) {
@@ -336,6 +346,7 @@ class Reader {
   }
 
   const std::filesystem::path file_;
+  const std::uint64_t seed_;
   std::mt19937_64 random_;
   Scenario scenario_;
 };
