@@ -12,6 +12,12 @@ namespace {
 
 using recovered_atom = caf::atom_constant<caf::atom("recovered")>;
 
+using tick_atom = caf::atom_constant<caf::atom("tick")>;
+
+constexpr auto kTick = std::chrono::milliseconds(500);
+// Less than TransportOptions::peer_timeout, which runs from its last heartbeat on.
+constexpr auto kGivenUpAfter = std::chrono::milliseconds(4400);
+constexpr auto kHearsOfIt = std::chrono::seconds(2);
 constexpr auto kRecovery = std::chrono::seconds(5);  // for agents and coordinators to come back
 
 bool is_coordinator(const scheduler::RolePlacement& role) {
@@ -326,9 +332,14 @@ void ControllerState::coordinator_node_lost(const Job& job, const std::string& n
   event.set_severity(pb::SEVERITY_WARNING);
   event.set_kind("incident");
   auto& detail = *event.mutable_incident();
+  if (stood_still_lately()) {
+    event.set_subject("controller");
+    detail.set_evidence("the controller stood still, and node " + node + " gave it up");
+  } else {
+    detail.set_evidence("the agent of node " + node +
+                        " is gone, and with it the coordinator of the job");
+  }
   detail.set_culprit(event.subject());
-  detail.set_evidence("the agent of node " + node +
-                      " is gone, and with it the coordinator of the job");
   if (job.status) {
     event.set_step(job.status->step());
     event.set_generation(job.status->generation());
@@ -336,6 +347,12 @@ void ControllerState::coordinator_node_lost(const Job& job, const std::string& n
   }
   event.set_message(detail.evidence() + "; the job waits for a place to go on");
   put_event(std::move(event));
+}
+
+bool ControllerState::stood_still_lately() {
+  const auto now = Clock::now();
+  if (now - last_tick >= kGivenUpAfter) stood_still_at = now;  // the tick comes next
+  return stood_still_at != TimePoint{} && now - stood_still_at <= kHearsOfIt;
 }
 
 void ControllerState::event(const std::string& job, pb::Severity severity, const std::string& kind,
@@ -398,10 +415,17 @@ caf::behavior controller(caf::stateful_actor<ControllerState>* self,
   else
     state.recovered();
   options.switchboard->publish("controller", me);
+  state.last_tick = Clock::now();
+  self->delayed_send(self, kTick, tick_atom::value);
   return {
       [&state](const DeliveryPtr& message) { state.deliver(message); },
       [&state](const Decisions& decisions) { state.decided(decisions); },
       [&state](recovered_atom) { state.recovered(); },
+      [self, &state](tick_atom) {
+        self->delayed_send(self, kTick, tick_atom::value);
+        (void)state.stood_still_lately();  // it remembers
+        state.last_tick = Clock::now();
+      },
   };
 }
 

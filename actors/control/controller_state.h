@@ -62,6 +62,7 @@ struct ControllerState {
   std::map<std::string, Job> jobs;
   std::map<std::string, Agent> agents;
   bool recovering = false;
+  TimePoint last_tick{}, stood_still_at{};  // the end of a long standstill
 
   Status load();
   void recovered();
@@ -117,6 +118,8 @@ struct ControllerState {
              const std::string& message);
   void put_event(pb::Event event);
   void coordinator_node_lost(const Job& job, const std::string& node);
+  // For so long that its peers gave it up, and it hears of that only now.
+  [[nodiscard]] bool stood_still_lately();
   pb::JobStatus status_of(const Job& job) const;
 };
 

@@ -241,6 +241,7 @@ class JobMachine {
     std::optional<TimePoint> opened, formed;
     bool members_changed = false;  // it needs a generation to be repaired
     double decided_before = 0;     // seconds that passed before this coordinator was there
+    bool own_standstill = false;
   };
   using SampleId = std::pair<std::uint32_t, std::uint64_t>;  // data set, index
 
@@ -288,6 +289,9 @@ class JobMachine {
   void open_incident(const std::string& role, const std::string& evidence, TimePoint fine_until,
                      TimePoint now);
   void reopen_incidents(const std::vector<OpenLoss>& losses, TimePoint now);
+  // Peers that seem to be gone have given this process up, which stood still: its own incident.
+  void blame_own_standstill(const std::vector<std::string>& lost, bool members_changed,
+                            TimePoint now);
   void take_over_lost_connections(const std::string& node, OpenIncident& incident);
   void open_incident(OpenIncident incident, const std::string& culprit, const std::string& doing,
                      const std::string& evidence);
@@ -314,6 +318,8 @@ class JobMachine {
   bool trains() const { return phase_ == Phase::forming || phase_ == Phase::running; }
   // standstills and slow members (job_machine_watch.cpp)
   void forgive_own_standstill(TimePoint now);
+  // For so long that its peers may have given it up, and it hears of that only now.
+  bool stood_still_lately(TimePoint now);
   Duration stuck_after() const;
   void check_hang(TimePoint now);
   void blame_for_batch(const std::string& role, TimePoint now);
@@ -410,6 +416,8 @@ class JobMachine {
   LossWatch loss_watch_;
   std::deque<double> step_seconds_;  // of the last steps of this generation
   TimePoint last_tick_{};
+  TimePoint stood_still_at_{};  // the end of it
+  Duration stood_still_for_{};
   std::optional<TimePoint> first_worker_at_;
   TimePoint forming_since_{}, last_commit_at_{}, started_{};
   std::optional<pb::CorpusInfo> corpus_;

@@ -134,7 +134,9 @@ bool JobMachine::restart_trained(TimePoint now) {
     const Member& member = members_.at(role);
     if (!member.registered || !member.trained) continue;
     any = true;
+    told_of_losses_ = true;  // by whatever made its state void
     lose_member(role, "its state is void, and there is no checkpoint to replace it", false, now);
+    told_of_losses_ = false;
   }
   return any;
 }

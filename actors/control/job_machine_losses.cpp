@@ -20,7 +20,7 @@ std::string kind_of(const std::string& role) {
 
 bool ends_with_loss(const std::string& kind) {
   return kind == "worker_lost" || kind == "loader_lost" || kind == "evaluator_lost" ||
-         kind == "node_lost" || kind == "coordinator_lost";
+         kind == "node_lost" || kind == "coordinator_lost" || kind == "coordinator_stalled";
 }
 
 bool ends_a_run(const std::string& kind) {
@@ -101,8 +101,11 @@ void JobMachine::on_node_gone(const std::string& node, TimePoint now) {
     incident.lost.push_back(role);
     incident.members_changed |= member.in_generation && !result_is_safe();
   }
-  if (phase_ != Phase::leaving) take_over_lost_connections(node, incident);
-  if (!incident.lost.empty() && phase_ != Phase::leaving && !finished_) {
+  const bool trains_on = phase_ != Phase::leaving && !finished_;
+  if (trains_on) take_over_lost_connections(node, incident);
+  if (trains_on && stood_still_lately(now)) {
+    if (!incident.lost.empty()) blame_own_standstill(incident.lost, incident.members_changed, now);
+  } else if (trains_on && !incident.lost.empty()) {
     const std::string culprit = "agent@" + node;
     event(pb::SEVERITY_WARNING, "node_lost", culprit,
           evidence + ", and with it " + join_names(incident.lost));
@@ -124,6 +127,26 @@ void JobMachine::reopen_incidents(const std::vector<OpenLoss>& losses, TimePoint
         cut == std::string::npos ? "not known" : loss.message().substr(cut + kLastSeen.size()),
         loss.message().substr(0, cut) + "; the coordinator was lost before it was repaired");
   }
+}
+
+void JobMachine::blame_own_standstill(const std::vector<std::string>& lost, bool members_changed,
+                                      TimePoint now) {
+  auto known = std::find_if(incidents_.begin(), incidents_.end(),
+                            [](const OpenIncident& one) { return one.own_standstill; });
+  if (known == incidents_.end()) {
+    OpenIncident incident;
+    incident.detected = now;
+    incident.own_standstill = true;
+    incident.event.mutable_incident()->set_detect_seconds(seconds(stood_still_for_));
+    const std::string evidence = "stood still for " +
+                                 std::to_string(seconds(stood_still_for_)).substr(0, 4) +
+                                 " s, and its peers gave it up";
+    event(pb::SEVERITY_WARNING, "coordinator_stalled", "coordinator", evidence);
+    open_incident(std::move(incident), "coordinator", "standing still", evidence);
+    known = std::prev(incidents_.end());
+  }
+  known->lost.insert(known->lost.end(), lost.begin(), lost.end());
+  known->members_changed |= members_changed;
 }
 
 // Those whose connections broke first were its victims; not those who had been replaced since.
@@ -220,13 +243,16 @@ void JobMachine::stop_condemned(TimePoint now) {
 void JobMachine::open_incident(const std::string& role, const std::string& evidence,
                                TimePoint fine_until, TimePoint now) {
   const Member& member = members_.at(role);
-  event(told_of_losses_ ? pb::SEVERITY_INFO : pb::SEVERITY_WARNING, kind_of(role) + "_lost", role,
-        evidence + (member.doing.empty() ? "" : std::string(kLastSeen) + member.doing));
-  if (told_of_losses_) return;
+  const bool changed = member.in_generation && !result_is_safe();
+  const bool own = !told_of_losses_ && evidence == kConnectionLost && stood_still_lately(now);
+  if (own) blame_own_standstill({role}, changed, now);
+  event(told_of_losses_ || own ? pb::SEVERITY_INFO : pb::SEVERITY_WARNING, kind_of(role) + "_lost",
+        role, evidence + (member.doing.empty() ? "" : std::string(kLastSeen) + member.doing));
+  if (told_of_losses_ || own) return;
   OpenIncident incident;
   incident.lost = {role};
   incident.detected = now;
-  incident.members_changed = member.in_generation && !result_is_safe();
+  incident.members_changed = changed;
   if (fine_until != TimePoint{})
     incident.event.mutable_incident()->set_detect_seconds(seconds(now - fine_until));
   open_incident(std::move(incident), role, member.doing.empty() ? "starting" : member.doing,

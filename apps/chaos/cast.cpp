@@ -213,6 +213,8 @@ Status Cast::strike(const Fault& fault, const std::string& job) {
   if (fault.kind == Fault::Kind::corrupt) return corrupt(job);
   if (fault.kind == Fault::Kind::remove) return remove_node(fault.target);
   const auto pid = pid_of(fault.target, job);
+  if (pid && killed_.contains(*pid))
+    return fail(Errc::unavailable, fault.target + " was killed and is not gone yet");
   if (!pid) return fail(Errc::unavailable, "no process of " + fault.target + " runs now");
   return strike_process(fault, *pid);
 }
@@ -220,8 +222,10 @@ Status Cast::strike(const Fault& fault, const std::string& job) {
 Status Cast::strike_process(const Fault& fault, pid_t pid) {
   switch (fault.kind) {
     case Fault::Kind::kill:
+      killed_.insert(pid);
       return send_signal(pid, SIGKILL);
     case Fault::Kind::terminate:
+      killed_.insert(pid);
       return send_signal(pid, SIGTERM);
     case Fault::Kind::memory:
       return limit_memory(pid);

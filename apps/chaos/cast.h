@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,7 @@ class Cast {
   std::unique_ptr<Proxy> proxy_;
   std::map<std::string, Daemon> daemons_;  // controller, agent@NODE
   std::vector<std::pair<TimePoint, std::function<void()>>> due_;
+  std::set<pid_t> killed_;
   mutable std::mutex ends_mutex_;  // guards ends_
   std::condition_variable ended_;
   std::vector<pid_t> ends_;

@@ -197,5 +197,22 @@ TEST(OwnStandstill, IsForgiven) {
   EXPECT_THAT(later, Contains(HasSubstr("stop worker-")));
 }
 
+// Long enough for its peers to give it up: they are not to blame.
+TEST(OwnStandstill, IsTheCulpritOfBrokenConnections) {
+  Bench bench;
+  bench.run();
+  bench.after(seconds(1));
+  bench.now += seconds(8);
+  bench.machine->on_gone("worker-1", kConnectionLost, false, bench.now);  // heard before the tick
+  bench.machine->on_tick(bench.now);
+  bench.machine->on_gone("loader-0", kConnectionLost, false, bench.now);
+  std::vector<std::string> blamed;
+  for (const auto& action : bench.machine->take_actions())
+    if (const auto* told = std::get_if<RecordEvent>(&action))
+      if (told->event.severity() != pb::SEVERITY_INFO) blamed.push_back(told->event.kind());
+  EXPECT_THAT(blamed, testing::ElementsAre("coordinator_stalled"));
+  EXPECT_EQ(bench.machine->status(bench.now, 0).incidents(), 1U);
+}
+
 }  // namespace
 }  // namespace crabcast::actors

@@ -287,10 +287,11 @@ void Cast::act(const RecordEvent& action) {
         lost.erase(victim);
     return;
   }
+  if (action.event.kind() == "coordinator_stalled") ++lost[role];
   if (!action.event.kind().ends_with("_lost")) return;
   expect_the_end_of(role);
+  if (action.event.severity() == pb::SEVERITY_INFO) return;  // another incident tells of it
   const auto& message = action.event.message();
-  if (message.starts_with("the agent of node")) return;
   ++lost[role];
   if (message.starts_with(kConnectionLost)) unreachable_[role] = machine_->node_of(role);
 }
