@@ -38,7 +38,8 @@ TELEMETRY = ["opentelemetry-api>=1.39.0", "opentelemetry-sdk>=1.39.0",
 TORCHFT = ["torchft==0.2.0"]
 LIGHTHOUSE = "from torchft._torchft import lighthouse_main; lighthouse_main()"
 WORKER = str(pathlib.Path(__file__).with_name("recovery_torch_worker.py"))
-PATIENCE = 30  # seconds until a peer is given up
+START_PATIENCE = 120  # seconds for both workers to train together
+PATIENCE = 30  # seconds after a kill until the peer is given up
 
 
 def prepare_and_run_again():
@@ -78,14 +79,14 @@ class Steps:
         return [json.loads(line) for line in self.file.read_text().splitlines(keepends=True)
                 if line.endswith("\n")]
 
-    def wait(self, condition, what):
-        deadline = time.monotonic() + PATIENCE
+    def wait(self, condition, what, patience=PATIENCE):
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             found = condition(self.all())
             if found is not None:
                 return found
             time.sleep(0.005)
-        raise DidNotComeBack(f"{what} within {PATIENCE} s")
+        raise DidNotComeBack(f"{what} within {patience} s")
 
 
 def first(steps, condition):
@@ -106,7 +107,7 @@ def trained_together(since):
 def lose(folder, since, victim, restarted):
     """Kills the process that `victim` gives, tells `restarted`, and watches the steps."""
     steps = Steps(folder)
-    steps.wait(trained_together(since), "no 20 steps of both workers")
+    steps.wait(trained_together(since), "no 20 steps of both workers", START_PATIENCE)
     pid = victim(steps.all())
     os.kill(pid, signal.SIGKILL)
     killed = time.time()

@@ -23,12 +23,20 @@ struct Slot {
   std::function<void(const at::Tensor&)> write;
 };
 
+// The flat buffers that parameters and moments are ranges of.
+struct Buffers {
+  at::Tensor values, exp_avg, exp_avg_sq;
+};
+
+Buffers buffers_of(const AdapterSet& adapters, const AdamW& optimizer) {
+  return {adapters.values(), optimizer.exp_avg(), optimizer.exp_avg_sq()};
+}
+
 // A range of a flat buffer, with the parameter's shape.
 Slot range_slot(std::string name, const at::Tensor& buffer, std::int64_t begin,
                 const std::vector<std::int64_t>& shape) {
   at::Tensor view = buffer.narrow(0, begin, c10::multiply_integers(shape)).view(shape);
-  return {std::move(name), at::kFloat, shape,
-          [view] { return view.to(at::kCPU, at::kFloat, false, true); },
+  return {std::move(name), at::kFloat, shape, [view] { return view; },
           [view](const at::Tensor& value) { view.copy_(value); }};
 }
 
@@ -40,27 +48,28 @@ Slot step_slot(std::string name, std::int64_t* counter) {
           [counter](const at::Tensor& value) { *counter = value.item<std::int64_t>(); }};
 }
 
-Slot parameter_slot(std::string_view prefix, const AdapterSet& adapters, std::size_t i,
-                    std::optional<at::ScalarType> type) {
+Slot parameter_slot(std::string_view prefix, const AdapterSet& adapters, const at::Tensor& values,
+                    std::size_t i, std::optional<at::ScalarType> type) {
   const Parameter& parameter = adapters.parameters()[i];
-  Slot slot = range_slot(std::string(prefix) + parameter.name, adapters.values(),
-                         adapters.offsets()[i], parameter.shape);
+  Slot slot = range_slot(std::string(prefix) + parameter.name, values, adapters.offsets()[i],
+                         parameter.shape);
   slot.type = type;
   return slot;
 }
 
-std::vector<Slot> list_slots(const AdapterSet& adapters, AdamW& optimizer, bool adapter_only) {
+std::vector<Slot> list_slots(const AdapterSet& adapters, AdamW& optimizer, const Buffers& buffers,
+                             bool adapter_only) {
   std::vector<Slot> slots;
   const auto& parameters = adapters.parameters();
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    slots.push_back(parameter_slot(kAdapter, adapters, i, at::kFloat));
+    slots.push_back(parameter_slot(kAdapter, adapters, buffers.values, i, at::kFloat));
   if (adapter_only) return slots;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const std::string name = std::string(kOptimizer) + parameters[i].name;
     const std::int64_t begin = adapters.offsets()[i];
-    slots.push_back(range_slot(name + ".exp_avg", optimizer.exp_avg(), begin, parameters[i].shape));
+    slots.push_back(range_slot(name + ".exp_avg", buffers.exp_avg, begin, parameters[i].shape));
     slots.push_back(
-        range_slot(name + ".exp_avg_sq", optimizer.exp_avg_sq(), begin, parameters[i].shape));
+        range_slot(name + ".exp_avg_sq", buffers.exp_avg_sq, begin, parameters[i].shape));
     slots.push_back(step_slot(name + ".step", &optimizer.steps()[i]));
   }
   return slots;
@@ -86,15 +95,20 @@ Status fill(const std::vector<Slot>& slots, const std::vector<NamedTensor>& give
 
 std::vector<NamedTensor> export_state(const AdapterSet& adapters, const AdamW& optimizer) {
   std::vector<NamedTensor> state;
+  // Three large copies take less time than one for each tensor; training waits for them.
+  Buffers copies = buffers_of(adapters, optimizer);
+  for (at::Tensor* buffer : {&copies.values, &copies.exp_avg, &copies.exp_avg_sq})
+    *buffer = buffer->to(at::kCPU, at::kFloat, false, true);
   // The slots' write functions stay unused here.
-  for (const Slot& slot : list_slots(adapters, const_cast<AdamW&>(optimizer), false))
+  for (const Slot& slot : list_slots(adapters, const_cast<AdamW&>(optimizer), copies, false))
     state.push_back({slot.name, slot.read()});
   return state;
 }
 
 Status import_state(const std::vector<NamedTensor>& tensors, bool adapter_only,
                     AdapterSet& adapters, AdamW& optimizer) {
-  const std::vector<Slot> slots = list_slots(adapters, optimizer, adapter_only);
+  const std::vector<Slot> slots =
+      list_slots(adapters, optimizer, buffers_of(adapters, optimizer), adapter_only);
   if (!adapter_only) return fill(slots, tensors);
   std::vector<NamedTensor> wanted;
   for (const NamedTensor& tensor : tensors)
@@ -105,7 +119,7 @@ Status import_state(const std::vector<NamedTensor>& tensors, bool adapter_only,
 Status import_parameters(const std::vector<NamedTensor>& tensors, AdapterSet& adapters) {
   std::vector<Slot> slots;
   for (std::size_t i = 0; i < adapters.parameters().size(); ++i)
-    slots.push_back(parameter_slot("", adapters, i, std::nullopt));
+    slots.push_back(parameter_slot("", adapters, adapters.values(), i, std::nullopt));
   return fill(slots, tensors);
 }
 
