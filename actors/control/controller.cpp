@@ -53,6 +53,10 @@ void ControllerState::recovered() {
       continue;
     if (options.recover) {
       event(id, pb::SEVERITY_WARNING, "requeued", "its coordinator did not come back");
+      if (active(job.record.state()))
+        coordinator_node_lost(job, node_of_coordinator(job),
+                              "while the controller was away, its agent went away, and with it the "
+                              "coordinator of the job");
       enqueue(job);
       continue;
     }
@@ -325,7 +329,8 @@ void ControllerState::store(const Job& job, std::function<void()> then,
 }
 
 // H-1: there is no coordinator left to tell of it.
-void ControllerState::coordinator_node_lost(const Job& job, const std::string& node) {
+void ControllerState::coordinator_node_lost(const Job& job, const std::string& node,
+                                            const std::string& evidence) {
   pb::Event event;
   event.set_job(job.record.job());
   event.set_subject("agent@" + node);
@@ -336,8 +341,7 @@ void ControllerState::coordinator_node_lost(const Job& job, const std::string& n
     event.set_subject("controller");
     detail.set_evidence("the controller stood still, and node " + node + " gave it up");
   } else {
-    detail.set_evidence("the agent of node " + node +
-                        " is gone, and with it the coordinator of the job");
+    detail.set_evidence(evidence);
   }
   detail.set_culprit(event.subject());
   if (job.status) {

@@ -94,7 +94,9 @@ void ControllerState::agent_left(const std::string& node) {
       if (slot.node() != node) continue;
       if (slot.kind() == pb::ROLE_COORDINATOR) {
         // Its processes died with the agent. It goes on where a copy of its store is.
-        coordinator_node_lost(job, node);
+        coordinator_node_lost(
+            job, node,
+            "the agent of node " + node + " is gone, and with it the coordinator of the job");
         job.coordinator = nullptr;
         self->send(scheduler, JobGone{JobId{id}});
         enqueue(job);

@@ -117,7 +117,7 @@ struct ControllerState {
   void event(const std::string& job, pb::Severity severity, const std::string& kind,
              const std::string& message);
   void put_event(pb::Event event);
-  void coordinator_node_lost(const Job& job, const std::string& node);
+  void coordinator_node_lost(const Job& job, const std::string& node, const std::string& evidence);
   // For so long that its peers gave it up, and it hears of that only now.
   [[nodiscard]] bool stood_still_lately();
   pb::JobStatus status_of(const Job& job) const;

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -21,6 +22,7 @@ constexpr auto kStartAgain = std::chrono::milliseconds(500);  // as a service ma
 constexpr auto kLookEvery = std::chrono::milliseconds(20);
 constexpr auto kGrace = std::chrono::seconds(5);
 constexpr auto kGone = std::chrono::seconds(10);
+constexpr double kGrownUp = 1;       // seconds
 constexpr double kSlowPeriod = 0.2;  // seconds, of which it runs one fifth
 
 std::string read_text(const fs::path& path) {
@@ -43,6 +45,20 @@ std::vector<std::pair<pid_t, std::string>> processes_with(const std::string& tex
       found.emplace_back(static_cast<pid_t>(*pid), std::move(line));
   }
   return found;
+}
+
+// Seconds since it was started; 0 when it is gone. proc(5): starttime is field 22, in clock ticks
+// since boot, and the name before it may hold blanks.
+double age_of(pid_t pid) {
+  const auto stat = read_text("/proc/" + std::to_string(pid) + "/stat");
+  std::istringstream rest(stat.substr(std::min(stat.rfind(')'), stat.size())));
+  std::string field;
+  for (int i = 2; i < 22 && rest >> field; ++i) {
+  }
+  double ticks = 0, uptime = 0;
+  std::istringstream boot(read_text("/proc/uptime"));
+  if (!(rest >> ticks) || !(boot >> uptime)) return 0;
+  return uptime - ticks / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
 Status send_signal(pid_t pid, int signal) {
@@ -215,6 +231,9 @@ Status Cast::strike(const Fault& fault, const std::string& job) {
   const auto pid = pid_of(fault.target, job);
   if (pid && killed_.contains(*pid))
     return fail(Errc::unavailable, fault.target + " was killed and is not gone yet");
+  // Two deaths within its start may be told as one; points strike there.
+  if (pid && age_of(*pid) < kGrownUp)
+    return fail(Errc::unavailable, fault.target + " has only just been started");
   if (!pid) return fail(Errc::unavailable, "no process of " + fault.target + " runs now");
   return strike_process(fault, *pid);
 }
