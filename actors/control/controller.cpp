@@ -51,6 +51,7 @@ void ControllerState::recovered() {
   for (auto& [id, job] : jobs) {
     if (ended(job.record.state()) || job.record.state() == pb::JOB_STOPPED || job.coordinator)
       continue;
+    if (job.queued > 0) continue;  // it was submitted meanwhile
     if (options.recover) {
       event(id, pb::SEVERITY_WARNING, "requeued", "its coordinator did not come back");
       if (active(job.record.state()))

@@ -164,7 +164,7 @@ Exit chaos_points(const Common& common) {
     points.push_back({{"point", point.name}, {"where", point.where}});
   }
   if (common.json)
-    print_json({{"points", points}});
+    print_json(json::object({{"points", points}}));
   else
     print_text(format_table({"POINT", "WHERE"}, rows));
   return Exit::ok;

@@ -10,13 +10,16 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "actors/control/state_folder.h"
 #include "apps/cli/signals.h"
 #include "apps/compute/verb_output.h"
+#include "data/datasets.h"
 #include "data/verify.h"
 #include "protocol/format.h"
+#include "protocol/tasks.h"
 
 namespace crabcast::apps {
 namespace {
@@ -90,10 +93,19 @@ struct Opened {
   std::unique_ptr<data::DecodePool> pool;
 };
 
+// Those of an optional task where one of its data sets is there.
+std::vector<std::string> tasks_in(const fs::path& folder) {
+  std::set<std::string> tasks = {"all"};
+  for (const auto& dataset : data::datasets())
+    if (is_optional(dataset.task) && fs::exists(folder / dataset.id))
+      tasks.insert(std::string(task_name(dataset.task)));
+  return {tasks.begin(), tasks.end()};
+}
+
 Result<Opened> open(const Options& options) {
   Opened opened;
-  auto corpus =
-      data::Corpus::open(options.folder, {"all"}, actors::StateFolder::standard().indexes());
+  auto corpus = data::Corpus::open(options.folder, tasks_in(options.folder),
+                                   actors::StateFolder::standard().indexes());
   if (!corpus) return fail(corpus.error());
   opened.corpus = std::move(*corpus);
   data::DecodePoolOptions decoding;

@@ -58,6 +58,21 @@ TEST_F(VerifyTest, AGoodCorpus) {
   EXPECT_FALSE(fs::exists(list().string() + ".partial"));
 }
 
+TEST_F(VerifyTest, AnOptionalTaskIsVerifiedWhereItIs) {
+  fs::remove_all(corpus());
+  const auto made = run_program("crabcast",
+                                {"data", "synth", "--out", corpus(), "--samples-per-dataset", "4",
+                                 "--with", "av_matching", "--quiet"},
+                                300s);
+  ASSERT_EQ(made.code, 0) << made.err;
+  fs::resize_file(some_file("a2v", ".mp4"), 500);
+  const json report = run_json({"data", "verify", corpus(), "--decode"}, 1);
+  EXPECT_EQ(report["done"], report["samples"]);
+  const auto lines = listed();
+  ASSERT_FALSE(lines.empty());
+  for (const auto& line : lines) EXPECT_EQ(line["dataset"], "a2v") << line;
+}
+
 TEST_F(VerifyTest, BadSamplesAreListedWithStageAndReason) {
   break_three();
   const json report = run_json({"data", "verify", corpus(), "--decode", "--processes", "2"}, 1);
