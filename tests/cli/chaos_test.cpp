@@ -56,8 +56,9 @@ TEST_F(Chaos, AFileThatIsNotThere) {
 TEST_F(Chaos, EveryPointIsListed) {
   const auto done = run_program("crabcast", {"chaos", "points", "--json"}, 30s);
   ASSERT_EQ(done.code, 0) << done.err;
+  const auto answer = nlohmann::json::parse(done.out);
   std::set<std::string> listed;
-  for (const auto& point : nlohmann::json::parse(done.out)["points"])
+  for (const auto& point : answer["points"])
     listed.insert(point["point"].get<std::string>());
   EXPECT_EQ(listed.size(), fault_points().size());
   EXPECT_TRUE(listed.contains("checkpoint.commit.before"));
