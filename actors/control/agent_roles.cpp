@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 constexpr auto kCoordinatorBackOff = std::chrono::milliseconds(500);
 constexpr auto kRestoreTimeout =
     std::chrono::seconds(50);  // the disk may be busy with other copies
-constexpr std::uint32_t kCoordinatorRestarts = 5;  // of one that does not run for kCoordinatorSteady
+constexpr std::uint32_t kCoordinatorRestarts =
+    5;  // of one that does not run for kCoordinatorSteady
 constexpr auto kCoordinatorSteady = std::chrono::minutes(10);
 constexpr std::size_t kExitsKept = 1024;
 constexpr std::size_t kLogTail = 400;  // bytes of a log that go into an incident

@@ -58,8 +58,7 @@ TEST_F(Chaos, EveryPointIsListed) {
   ASSERT_EQ(done.code, 0) << done.err;
   const auto answer = nlohmann::json::parse(done.out);
   std::set<std::string> listed;
-  for (const auto& point : answer["points"])
-    listed.insert(point["point"].get<std::string>());
+  for (const auto& point : answer["points"]) listed.insert(point["point"].get<std::string>());
   EXPECT_EQ(listed.size(), fault_points().size());
   EXPECT_TRUE(listed.contains("checkpoint.commit.before"));
 }

@@ -51,8 +51,9 @@ class HeldStores : public testing::Test {
     EXPECT_EQ(must(store->last_commit())->fence(), fence);
     EXPECT_EQ(storage::ids_of(*store), (std::vector<std::uint64_t>{checkpoint}));
     storage::expect_all_verify(*store);
-    EXPECT_THAT(must(store->value(kRestoredKey)).value(),
-                HasSubstr("checkpoint " + std::to_string(checkpoint) + " of the copy on node node-b"));
+    EXPECT_THAT(
+        must(store->value(kRestoredKey)).value(),
+        HasSubstr("checkpoint " + std::to_string(checkpoint) + " of the copy on node node-b"));
   }
 
   storage::TempFolder folder_;
