@@ -166,9 +166,9 @@ TEST_F(CheckpointChangesTest, ImportRefusesWhatDoesNotFit) {
 // A real controller: what it takes for the same job, and what it refuses.
 class ResumeTest : public CliTest {
  protected:
-  void start() {
+  void start(pb::JobState job = pb::JOB_STOPPED) {
     auto registry = open_registry();
-    pb::JobRecord record = job_record("tiny", 1, pb::JOB_STOPPED);
+    pb::JobRecord record = job_record("tiny", 1, job);
     record.set_spec_hash("of an older version");
     must(registry->put_job(record, Sync::yes));
     registry.reset();
@@ -258,7 +258,7 @@ TEST_F(CoordinatorTest, RefusesAStoreOfAnotherSpec) {
 }
 
 TEST_F(CoordinatorTest, PinsForTheOneWhoAsksItsController) {
-  start();
+  start(pb::JOB_RUNNING);
   {
     auto store = open_store("tiny-1");
     must(storage::put_spec(*store, small_spec("tiny")));
