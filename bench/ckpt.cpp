@@ -206,14 +206,6 @@ std::unique_ptr<Session> session_with_state(std::size_t size) {
   return session;
 }
 
-double status_mib(const std::string& name) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(name + ":"))
-      return std::strtod(line.c_str() + name.size() + 1, nullptr) / 1024;
-  throw std::runtime_error("/proc/self/status has no " + name);
-}
-
 void measure_disturbance(const fs::path& folder, std::size_t size, int rounds) {
   const auto session = session_with_state(size);
   auto store = must(JobStore::open(folder / ("state-" + label_of(size))));

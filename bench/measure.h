@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -31,6 +33,15 @@ inline double since(std::chrono::steady_clock::time_point start) {  // seconds
 inline double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values.at(values.size() / 2);
+}
+
+// A line of /proc/self/status in MiB, such as VmRSS.
+inline double status_mib(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(name + ":"))
+      return std::strtod(line.c_str() + name.size() + 1, nullptr) / 1024;
+  throw std::runtime_error("/proc/self/status has no " + name);
 }
 
 // The next reader gets the file from the disk. Its bytes must have been written to it.

@@ -44,6 +44,7 @@ using crabcast::bench::Better;
 using crabcast::bench::median;
 using crabcast::bench::must;
 using crabcast::bench::print_figure;
+using crabcast::bench::status_mib;
 using crabcast::model::ModelInput;
 using crabcast::model::Session;
 using crabcast::model::ThinkerConfig;
@@ -94,14 +95,6 @@ struct Measured {
   std::vector<double> seconds;
   double peak_mib = 0;
 };
-
-double status_mib(const std::string& name) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(name + ":"))
-      return std::strtod(line.c_str() + name.size() + 1, nullptr) / 1024;
-  throw std::runtime_error("/proc/self/status has no " + name);
-}
 
 // MiB in use now; the peak starts again from here.
 double memory_now(bool on_gpu) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <filesystem>
@@ -46,7 +47,7 @@ constexpr std::array kPoints = {
     FaultPoint{"step.apply", "worker: a commit came and is not yet applied"},
     FaultPoint{"checkpoint.save", "worker: its snapshot is about to be sent"},
     FaultPoint{"batch.make", "loader: a batch is about to be made"},
-    FaultPoint{"evaluate.sample", "evaluator: a sample is about to be answered"},
+    FaultPoint{"evaluate.batch", "evaluator: a batch of samples is about to be answered"},
     FaultPoint{"disk.append", "the stores' disk: bytes are appended to a file"},
     FaultPoint{"disk.sync", "the stores' disk: a file is synced"},
     FaultPoint{"clock.wall", "any: wall time is read"},
@@ -157,6 +158,9 @@ Result<FaultOrder> read_order(std::string_view text) {
 bool claim(const Armed& armed) {
   if (armed.claim.empty()) return true;
   const int fd = ::open(armed.claim.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+  if (fd < 0 && errno != EEXIST)
+    spdlog::error("staged fault {} does not strike: {}", to_string(armed.order),
+                  error_from_errno(errno, armed.claim).message);
   if (fd < 0) return false;
   ::close(fd);
   return true;

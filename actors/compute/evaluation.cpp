@@ -60,7 +60,7 @@ struct TaskRun {
 
 Status score_batch(model::Session& session, const std::vector<data::Processed>& samples,
                    const Reference* reference, TaskRun& run) {
-  CRABCAST_TRY(fault_point("evaluate.sample"));
+  CRABCAST_TRY(fault_point("evaluate.batch"));
   const auto& front_end = session.front_end();
   auto answers = session.generate(prompt_input(samples, front_end), {});
   if (!answers) return fail(answers.error());

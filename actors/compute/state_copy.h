@@ -38,7 +38,7 @@ class StateCopy {
   std::vector<bool> have_;
 };
 
-// The other side: serves one snapshot to those that join a generation.
+// The other side: serves one snapshot to those that join a generation. Any thread.
 class StateOffer {
  public:
   StateOffer(const StateSnapshot& snapshot, std::uint64_t generation);

@@ -1,5 +1,6 @@
 // A state as one byte stream, its tensors one behind the other, cut into chunks of kChunkBytes: how
-// checkpoints and copies of a peer's state travel.
+// checkpoints and copies of a peer's state travel. Tensors of any shape and type, row-major;
+// offsets and sizes in bytes. Concurrency: const methods from any thread.
 #pragma once
 
 #include <cstdint>

@@ -15,9 +15,6 @@ using recovered_atom = caf::atom_constant<caf::atom("recovered")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
 constexpr auto kTick = std::chrono::milliseconds(500);
-// Less than TransportOptions::peer_timeout, which runs from its last heartbeat on.
-constexpr auto kGivenUpAfter = std::chrono::milliseconds(4400);
-constexpr auto kHearsOfIt = std::chrono::seconds(2);
 constexpr auto kRecovery = std::chrono::seconds(5);  // for agents and coordinators to come back
 
 bool is_coordinator(const scheduler::RolePlacement& role) {
@@ -55,9 +52,9 @@ void ControllerState::recovered() {
     if (options.recover) {
       event(id, pb::SEVERITY_WARNING, "requeued", "its coordinator did not come back");
       if (active(job.record.state()))
-        coordinator_node_lost(job, node_of_coordinator(job),
-                              "while the controller was away, its agent went away, and with it the "
-                              "coordinator of the job");
+        tell_of_lost_node(job, node_of_coordinator(job),
+                          "while the controller was away, its agent went away, and with it the "
+                          "coordinator of the job");
       enqueue(job);
       continue;
     }
@@ -330,15 +327,15 @@ void ControllerState::store(const Job& job, std::function<void()> then,
 }
 
 // H-1: there is no coordinator left to tell of it.
-void ControllerState::coordinator_node_lost(const Job& job, const std::string& node,
-                                            const std::string& evidence) {
+void ControllerState::tell_of_lost_node(const Job& job, const std::string& node,
+                                        const std::string& evidence) {
   pb::Event event;
   event.set_job(job.record.job());
   event.set_subject("agent@" + node);
   event.set_severity(pb::SEVERITY_WARNING);
   event.set_kind("incident");
   auto& detail = *event.mutable_incident();
-  if (stood_still_lately()) {
+  if (own_standstill.is_heard_of(Clock::now())) {
     event.set_subject("controller");
     detail.set_evidence("the controller stood still, and node " + node + " gave it up");
   } else {
@@ -352,12 +349,6 @@ void ControllerState::coordinator_node_lost(const Job& job, const std::string& n
   }
   event.set_message(detail.evidence() + "; the job waits for a place to go on");
   put_event(std::move(event));
-}
-
-bool ControllerState::stood_still_lately() {
-  const auto now = Clock::now();
-  if (now - last_tick >= kGivenUpAfter) stood_still_at = now;  // the tick comes next
-  return stood_still_at != TimePoint{} && now - stood_still_at <= kHearsOfIt;
 }
 
 void ControllerState::event(const std::string& job, pb::Severity severity, const std::string& kind,
@@ -420,7 +411,7 @@ caf::behavior controller(caf::stateful_actor<ControllerState>* self,
   else
     state.recovered();
   options.switchboard->publish("controller", me);
-  state.last_tick = Clock::now();
+  state.own_standstill.tick(Clock::now());
   self->delayed_send(self, kTick, tick_atom::value);
   return {
       [&state](const DeliveryPtr& message) { state.deliver(message); },
@@ -428,8 +419,7 @@ caf::behavior controller(caf::stateful_actor<ControllerState>* self,
       [&state](recovered_atom) { state.recovered(); },
       [self, &state](tick_atom) {
         self->delayed_send(self, kTick, tick_atom::value);
-        (void)state.stood_still_lately();  // it remembers
-        state.last_tick = Clock::now();
+        state.own_standstill.tick(Clock::now());
       },
   };
 }

@@ -94,7 +94,7 @@ void ControllerState::agent_left(const std::string& node) {
       if (slot.node() != node) continue;
       if (slot.kind() == pb::ROLE_COORDINATOR) {
         // Its processes died with the agent. It goes on where a copy of its store is.
-        coordinator_node_lost(
+        tell_of_lost_node(
             job, node,
             "the agent of node " + node + " is gone, and with it the coordinator of the job");
         job.coordinator = nullptr;

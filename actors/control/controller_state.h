@@ -12,6 +12,7 @@
 
 #include "actors/control/controller.h"
 #include "actors/control/controller_actors.h"
+#include "actors/control/own_standstill.h"
 #include "protocol/job_spec.h"
 
 namespace crabcast::actors {
@@ -62,7 +63,7 @@ struct ControllerState {
   std::map<std::string, Job> jobs;
   std::map<std::string, Agent> agents;
   bool recovering = false;
-  TimePoint last_tick{}, stood_still_at{};  // the end of a long standstill
+  OwnStandstill own_standstill;
 
   Status load();
   void recovered();
@@ -117,9 +118,7 @@ struct ControllerState {
   void event(const std::string& job, pb::Severity severity, const std::string& kind,
              const std::string& message);
   void put_event(pb::Event event);
-  void coordinator_node_lost(const Job& job, const std::string& node, const std::string& evidence);
-  // For so long that its peers gave it up, and it hears of that only now.
-  [[nodiscard]] bool stood_still_lately();
+  void tell_of_lost_node(const Job& job, const std::string& node, const std::string& evidence);
   pb::JobStatus status_of(const Job& job) const;
 };
 

@@ -1,5 +1,4 @@
 // What a coordinator finds in its job's store.
-#include <set>
 #include <string>
 
 #include "actors/control/job_state.h"
@@ -13,8 +12,6 @@ constexpr std::size_t kEventsRead = 1000;  // at once
 // What was taken from the budget failure.restarts since the job ended for the last time, and the
 // failures that nobody has told to their end.
 Status read_events(const storage::JobStore& store, JobHistory& history) {
-  static const std::set<std::string> ends = {"job_stopped", "job_failed", "job_cancelled",
-                                             "job_succeeded"};
   auto& restarts = history.restarts;
   std::uint64_t seen = 0;
   while (true) {
@@ -24,7 +21,7 @@ Status read_events(const storage::JobStore& store, JobHistory& history) {
     for (const auto& event : *events) {
       if (event.kind() == "restart" || event.kind() == "disagreement" || event.kind() == "rollback")
         ++restarts;
-      if (ends.contains(event.kind())) restarts = 0;
+      if (ends_a_run(event.kind())) restarts = 0;
       note_losses(history.open_losses, event);
     }
     seen = events->back().seq();

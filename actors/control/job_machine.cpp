@@ -52,7 +52,8 @@ JobMachine::JobMachine(std::string job, JobSpec spec, std::vector<pb::RoleSlot> 
 }
 
 void JobMachine::start(TimePoint now) {
-  started_ = last_commit_at_ = last_tick_ = now;
+  started_ = last_commit_at_ = now;
+  own_standstill_.tick(now);
   event(pb::SEVERITY_INFO, last_commit_ == 0 ? "job_started" : "job_resumed", job_,
         last_commit_ == 0 ? "starts from step 0"
                           : "goes on after committed step " + std::to_string(last_commit_));

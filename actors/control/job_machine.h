@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "actors/control/mixture.h"
+#include "actors/control/own_standstill.h"
 #include "actors/control/step_watch.h"
 #include "protocol/clock.h"
 #include "protocol/envelope.pb.h"
@@ -115,6 +116,9 @@ struct JobHistory {
 };
 
 std::string sample_name(const pb::SampleRef& sample);  // "avqa:12"
+
+// An event of this kind ends a run of the job.
+bool ends_a_run(const std::string& event_kind);
 
 // Follows what events tell of losses and incidents: `open` are the losses without an incident. A
 // coordinator's own death would make it forget them (H-1).
@@ -318,8 +322,6 @@ class JobMachine {
   bool trains() const { return phase_ == Phase::forming || phase_ == Phase::running; }
   // standstills and slow members (job_machine_watch.cpp)
   void forgive_own_standstill(TimePoint now);
-  // For so long that its peers may have given it up, and it hears of that only now.
-  bool stood_still_lately(TimePoint now);
   Duration stuck_after() const;
   void check_hang(TimePoint now);
   void blame_for_batch(const std::string& role, TimePoint now);
@@ -415,9 +417,7 @@ class JobMachine {
   pb::Rollbacks rollbacks_;
   LossWatch loss_watch_;
   std::deque<double> step_seconds_;  // of the last steps of this generation
-  TimePoint last_tick_{};
-  TimePoint stood_still_at_{};  // the end of it
-  Duration stood_still_for_{};
+  OwnStandstill own_standstill_;
   std::optional<TimePoint> first_worker_at_;
   TimePoint forming_since_{}, last_commit_at_{}, started_{};
   std::optional<pb::CorpusInfo> corpus_;

@@ -23,14 +23,14 @@ bool ends_with_loss(const std::string& kind) {
          kind == "node_lost" || kind == "coordinator_lost" || kind == "coordinator_stalled";
 }
 
+constexpr std::string_view kLastSeen = ", last seen in: ";
+
+}  // namespace
+
 bool ends_a_run(const std::string& kind) {
   return kind == "job_stopped" || kind == "job_failed" || kind == "job_cancelled" ||
          kind == "job_succeeded";
 }
-
-constexpr std::string_view kLastSeen = ", last seen in: ";
-
-}  // namespace
 
 void note_losses(std::vector<OpenLoss>& open, const pb::Event& event) {
   const auto& subject = event.subject();
@@ -103,7 +103,7 @@ void JobMachine::on_node_gone(const std::string& node, TimePoint now) {
   }
   const bool trains_on = phase_ != Phase::leaving && !finished_;
   if (trains_on) take_over_lost_connections(node, incident);
-  if (trains_on && stood_still_lately(now)) {
+  if (trains_on && own_standstill_.is_heard_of(now)) {
     if (!incident.lost.empty()) blame_own_standstill(incident.lost, incident.members_changed, now);
   } else if (trains_on && !incident.lost.empty()) {
     const std::string culprit = "agent@" + node;
@@ -137,9 +137,9 @@ void JobMachine::blame_own_standstill(const std::vector<std::string>& lost, bool
     OpenIncident incident;
     incident.detected = now;
     incident.own_standstill = true;
-    incident.event.mutable_incident()->set_detect_seconds(seconds(stood_still_for_));
+    incident.event.mutable_incident()->set_detect_seconds(seconds(own_standstill_.length()));
     const std::string evidence = "stood still for " +
-                                 std::to_string(seconds(stood_still_for_)).substr(0, 4) +
+                                 std::to_string(seconds(own_standstill_.length())).substr(0, 4) +
                                  " s, and its peers gave it up";
     event(pb::SEVERITY_WARNING, "coordinator_stalled", "coordinator", evidence);
     open_incident(std::move(incident), "coordinator", "standing still", evidence);
@@ -244,7 +244,8 @@ void JobMachine::open_incident(const std::string& role, const std::string& evide
                                TimePoint fine_until, TimePoint now) {
   const Member& member = members_.at(role);
   const bool changed = member.in_generation && !result_is_safe();
-  const bool own = !told_of_losses_ && evidence == kConnectionLost && stood_still_lately(now);
+  const bool own =
+      !told_of_losses_ && evidence == kConnectionLost && own_standstill_.is_heard_of(now);
   if (own) blame_own_standstill({role}, changed, now);
   event(told_of_losses_ || own ? pb::SEVERITY_INFO : pb::SEVERITY_WARNING, kind_of(role) + "_lost",
         role, evidence + (member.doing.empty() ? "" : std::string(kLastSeen) + member.doing));

@@ -16,9 +16,6 @@ constexpr double kPatience = 3;
 constexpr std::size_t kStepsNeeded = 3;  // the first ones of a generation say little
 // A tick that comes so late was late because this process, or the machine, stood still.
 constexpr auto kOwnStandstill = std::chrono::seconds(1);
-// Less than TransportOptions::peer_timeout, which runs from its last heartbeat on.
-constexpr auto kGivenUpAfter = std::chrono::milliseconds(4400);
-constexpr auto kHearsOfIt = std::chrono::seconds(2);
 
 bool waits_for_others(const std::string& doing) {
   return std::any_of(std::begin(kWaitingForOthers), std::end(kWaitingForOthers),
@@ -32,24 +29,12 @@ bool waits_for_batch(const std::string& doing) {
 
 // What members said while this process stood still lies in its mailbox: nobody is late by that.
 void JobMachine::forgive_own_standstill(TimePoint now) {
-  const auto gap = now - std::exchange(last_tick_, now);
+  const auto gap = own_standstill_.tick(now);
   if (gap < kOwnStandstill) return;
-  if (gap >= kGivenUpAfter) {
-    stood_still_at_ = now;
-    stood_still_for_ = gap;
-  }
   for (auto& [role, member] : members_)
     for (TimePoint* at : {&member.last_progress, &member.last_sign, &member.since})
       if (*at != TimePoint{}) *at = std::min(now, *at + gap);
   if (phase_ == Phase::forming) forming_since_ = std::min(now, forming_since_ + gap);
-}
-
-bool JobMachine::stood_still_lately(TimePoint now) {
-  if (const auto gap = now - last_tick_; gap >= kGivenUpAfter) {  // the tick comes next
-    stood_still_at_ = now;
-    stood_still_for_ = gap;
-  }
-  return stood_still_for_ > Duration{} && now - stood_still_at_ <= kHearsOfIt;
 }
 
 // How long a step may take before a member that makes no progress is taken for stuck. Learned from

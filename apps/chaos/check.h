@@ -1,5 +1,5 @@
 // What must hold after a chaos run: the named invariants (docs/architecture.md), read from the
-// job's own store.
+// job's own store. Functions from any thread.
 #pragma once
 
 #include <cstdint>

@@ -86,7 +86,7 @@ class Performance {
     return status_.state() != pb::JOB_UNSPECIFIED && apps::job_is_over(status_.state());
   }
   void judge();
-  void add_incidents_of_the_registry();
+  std::vector<pb::Event> incidents_of_the_registry();
   void note_orders();
 
   Cast& cast_;
@@ -182,14 +182,14 @@ void Performance::judge() {
     problems.push_back("the job was over before this could strike: " +
                        to_string(scenario_.faults[next_]));
   note_orders();
-  // Coordinator and members have left when the store can be opened by nobody's leave but ours.
+  // Until the job's processes have ended, and the controller has heard their last words.
   const auto until = Clock::now() + kEnded;
   while (Clock::now() < until && over()) {
     cast_.tick();
     cast_.rest(kLookEvery);
     if (cast_.left_over().size() <= 1 + scenario_.nodes) break;  // the daemons
   }
-  add_incidents_of_the_registry();
+  auto of_the_registry = incidents_of_the_registry();
   const auto home = cast_.home_of(job_);
   cast_.stop();
   for (const auto& process : cast_.left_over())
@@ -197,7 +197,6 @@ void Performance::judge() {
   if (home.empty()) return problems.push_back("no node has a store of the job");
   auto outcome = read_outcome(StateFolder::store(StateFolder{cast_.node_state(home)}.job(job_)));
   if (!outcome) return problems.push_back("the store cannot be read: " + outcome.error().message);
-  auto of_the_registry = std::move(result_.outcome.incidents);
   result_.outcome = std::move(*outcome);
   // A coordinator tells the controller of what it has in its own store.
   for (auto& event : of_the_registry) {
@@ -209,17 +208,18 @@ void Performance::judge() {
   }
 }
 
-void Performance::add_incidents_of_the_registry() {
+std::vector<pb::Event> Performance::incidents_of_the_registry() {
+  std::vector<pb::Event> incidents;
   for (std::uint64_t after = 0;;) {
     pb::GetEvents get;
     get.set_job(job_);
     get.set_after_seq(after);
     get.set_limit(kEventsPage);
     auto answer = controller_.ask(get);
-    if (!answer || answer->event_list().events().empty()) return;
+    if (!answer || answer->event_list().events().empty()) return incidents;
     for (const auto& event : answer->event_list().events()) {
       after = event.seq();
-      if (event.has_incident()) result_.outcome.incidents.push_back(event);
+      if (event.has_incident()) incidents.push_back(event);
     }
   }
 }

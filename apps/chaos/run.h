@@ -1,4 +1,5 @@
 // One chaos run: a job in real processes, the faults of a scenario, and what must hold at the end.
+// One thread, and one run at a time in a work folder.
 #pragma once
 
 #include <filesystem>

@@ -34,6 +34,7 @@ constexpr std::array<std::pair<std::string_view, Kind>, 12> kKinds = {{
 // What a stopped process is noticed by (JobTimeouts::stuck_least), with a little patience.
 constexpr double kSurelyNoticed = 6.5;
 constexpr double kRandomStop = 8;
+constexpr Kind kLastOfAProcess = Kind::memory;
 constexpr std::uint32_t kMostNodes = 8;
 
 std::string_view name_of(Kind kind) {
@@ -68,7 +69,7 @@ constexpr std::array kPlaces = {
     Place{"worker", "step.report", 20},
     Place{"worker", "step.apply", 20},
     Place{"loader", "batch.make", 40},
-    Place{"evaluator", "evaluate.sample", 2},
+    Place{"evaluator", "evaluate.batch", 2},
 };
 
 // Reads one file; the first mistake ends it.
@@ -191,6 +192,7 @@ class Reader {
   }
 
   Status read_faults(const YamlNode& node) {
+    if (node.kind != YamlNode::Kind::sequence) return wrong(node, "expected a list of faults");
     for (const auto& item : node.items) {
       Fault fault;
       bool named = false;
@@ -231,6 +233,7 @@ class Reader {
   }
 
   Status read_orders(const YamlNode& node) {
+    if (node.kind != YamlNode::Kind::sequence) return wrong(node, "expected a list of orders");
     for (const auto& item : node.items) {
       const auto order = parse_fault_orders(item.text);
       if (!order) return wrong(item, order.error().message);
@@ -286,9 +289,11 @@ class Reader {
                   CRABCAST_TRY(read_whole(value.items[0], 1, 1'000'000, first));
                   return read_whole(value.items[1], first, 1'000'000, last);
                 }}}));
-    for (const auto& kind : kinds)
-      if (kind != "point" && kind != "pair" && !kind_from(kind))
-        return wrong(node, "no kind of fault is named '" + kind + "'");
+    for (const auto& kind : kinds) {
+      const auto known = kind_from(kind);
+      if (kind != "point" && kind != "pair" && !(known && *known <= kLastOfAProcess))
+        return wrong(node, "no kind of fault that can be drawn is named '" + kind + "'");
+    }
     std::vector<std::vector<Fault>> drawn;  // those that strike together
     for (std::uint64_t i = 0; i < count; ++i) {
       const auto& kind = one_of(kinds);

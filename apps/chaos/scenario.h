@@ -1,4 +1,5 @@
-// What a chaos run stages, read from a YAML file (docs/reliability.md, "Scenarios").
+// What a chaos run stages, read from a YAML file (docs/reliability.md, "Scenarios"). Functions from
+// any thread.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +48,7 @@ struct Fault {
 struct Scenario {
   std::string name;                    // of its file
   std::filesystem::path job;           // a job spec
-  std::uint32_t nodes = 1;             // node-1, node-2, ...; the first is the one with most room
+  std::uint32_t nodes = 1;             // node-1, node-2, ...
   std::vector<Fault> faults;           // in order
   std::vector<std::string> orders;     // protocol/fault_points.h
   std::size_t orders_of_the_file = 0;  // the first ones: each must strike; those drawn may not

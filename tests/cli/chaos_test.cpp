@@ -37,7 +37,10 @@ TEST_F(Chaos, AScenarioThatCannotBePlayedIsRefusedWithItsLine) {
            {head + "faults:\n  - {partition: node-1}\n", "partition needs 'for'"},
            {head + "faults:\n  - {delay: node-1, for: 3s}\n", "delay needs 'by'"},
            {head + "orders: [worker-0@nowhere=kill]\n", "no point is named 'nowhere'"},
-           {head + "random: {kinds: [explode]}\n", "no kind of fault is named 'explode'"},
+           {head + "random: {kinds: [explode]}\n", "can be drawn is named 'explode'"},
+           {head + "random: {kinds: [partition]}\n", "can be drawn is named 'partition'"},
+           {head + "faults: 3\n", "expected a list of faults"},
+           {head + "orders: worker-0@step.apply=kill\n", "expected a list of orders"},
            {head + "random: {steps: [9, 3]}\n", "from 9 to"},
            {head + "nodes: 99\n", "from 1 to 8"},
            {head + "incidents: {worker-0: many}\n", "expected a whole number"}}) {

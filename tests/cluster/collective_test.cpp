@@ -19,88 +19,23 @@
 #include "cluster/collective_wire.h"
 #include "cluster/curve.h"
 #include "cluster/ordered_reduction.h"
-#include "tests/cluster/transport_fixture.h"
+#include "tests/cluster/collective_cast.h"
 
 namespace crabcast::cluster {
 namespace {
 
 using std::chrono::milliseconds;
 
-template <class T>
-Buffer buffer_of(std::vector<T>& values, ElementType type = ElementType::uint8) {
-  return {values.data(), values.size() * sizeof(T), type, MemoryKind::host};
-}
-
-// The hosts of one job's members, named worker-0, worker-1, ...
-struct Cast {
-  explicit Cast(std::uint32_t size) {
-    for (std::uint32_t rank = 0; rank < size; ++rank) {
-      hosts.push_back(CollectiveHost::listen("tcp://127.0.0.1:*", test_keys()).value());
-      members.push_back({"worker-" + std::to_string(rank), hosts.back()->endpoint()});
-    }
-  }
-  // Runs `body` as every rank, each on its own thread.
-  void run(std::uint64_t generation, const std::function<void(Collective&)>& body,
-           Duration operation_timeout = kPatience) {
-    std::vector<std::thread> threads;
-    for (std::uint32_t rank = 0; rank < hosts.size(); ++rank)
-      threads.emplace_back([&, rank] {
-        auto formed = hosts[rank]->form(generation, rank, members, kPatience, operation_timeout);
-        ASSERT_TRUE(formed) << formed.error().message;
-        body(**formed);
-      });
-    for (auto& thread : threads) thread.join();
-  }
-  std::vector<std::unique_ptr<CollectiveHost>> hosts;
-  std::vector<CollectiveMember> members;
-};
-
 class Collectives : public ::testing::TestWithParam<std::uint32_t> {};
-
-// What rank `from` has for rank `to`: sizes differ for each pair, some are empty, some take many
-// pieces.
-std::vector<std::uint8_t> parcel(std::uint32_t from, std::uint32_t to) {
-  const std::size_t sizes[] = {0, 1, 1000, 300000, 9000001};
-  std::vector<std::uint8_t> bytes(sizes[(from * 3 + to * 2) % 5]);
-  for (std::size_t i = 0; i < bytes.size(); ++i)
-    bytes[i] = static_cast<std::uint8_t>(i * 31 + i / 251 + from * 7 + to);
-  return bytes;
-}
 
 TEST_P(Collectives, AllToAll) {
   Cast cast(GetParam());
-  cast.run(1, [](Collective& ranks) {
-    std::vector<std::vector<std::uint8_t>> out, in;
-    std::vector<Buffer> send, receive;
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) {
-      out.push_back(parcel(ranks.rank(), peer));
-      in.emplace_back(parcel(peer, ranks.rank()).size(), 0xee);
-    }
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) {
-      send.push_back(buffer_of(out[peer]));
-      receive.push_back(buffer_of(in[peer]));
-    }
-    const auto moved = ranks.all_to_all(send, receive);
-    ASSERT_TRUE(moved) << moved.error().message;
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer)
-      EXPECT_TRUE(in[peer] == parcel(peer, ranks.rank())) << peer << " to " << ranks.rank();
-  });
+  cast.run(1, [](Collective& ranks) { exchange_parcels(ranks, 9'000'001); });
 }
 
 TEST_P(Collectives, AllGather) {
   Cast cast(GetParam());
-  cast.run(1, [](Collective& ranks) {
-    const auto of = [](std::uint32_t rank) {
-      return std::vector<std::int64_t>(1000 * (rank + 1), rank * 11);
-    };
-    auto mine = of(ranks.rank());
-    std::vector<std::vector<std::int64_t>> in;
-    std::vector<Buffer> receive;
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) in.emplace_back(of(peer).size(), -1);
-    for (auto& values : in) receive.push_back(buffer_of(values, ElementType::int64));
-    ASSERT_TRUE(ranks.all_gather(buffer_of(mine, ElementType::int64), receive));
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) EXPECT_EQ(in[peer], of(peer));
-  });
+  cast.run(1, gather_parts);
 }
 
 TEST_P(Collectives, AllReduce) {

@@ -13,21 +13,14 @@ using Made = std::vector<Result<std::unique_ptr<Collective>>>;
 
 Made collectives_for(const std::string& device, std::uint32_t size,
                      const std::function<void(std::uint32_t rank)>& prepare) {
-  const auto keys = cluster::make_keyring().value();
-  std::vector<std::unique_ptr<cluster::CollectiveHost>> hosts;
-  std::vector<cluster::CollectiveMember> members;
-  for (std::uint32_t rank = 0; rank < size; ++rank) {
-    hosts.push_back(cluster::CollectiveHost::listen("tcp://127.0.0.1:*", keys).value());
-    members.push_back({"worker-" + std::to_string(rank), hosts.back()->endpoint()});
-  }
+  cluster::Cast cast(size);
   Made made(size);
   std::vector<std::jthread> threads;
   for (std::uint32_t rank = 0; rank < size; ++rank)
     threads.emplace_back([&, rank] {
       prepare(rank);
-      made[rank] = actors::collective_for(
-          device, hosts[rank]->form(1, rank, members, kPatience, kPatience).value(), kPatience,
-          kPatience, [] { return false; });
+      made[rank] = actors::collective_for(device, cast.form(rank).value(), kPatience, kPatience,
+                                          [] { return false; });
     });
   threads.clear();
   return made;

@@ -12,21 +12,17 @@
 #include <vector>
 
 #include "cluster/nccl/nccl_collective.h"
+#include "tests/cluster/collective_cast.h"
 #include "tests/nccl/host_cuda.h"
 
 namespace crabcast::nccl_test {
 
 using cluster::Buffer;
+using cluster::buffer_of;
 using cluster::Collective;
 using cluster::ElementType;
+using cluster::kPatience;
 using cluster::MemoryKind;
-
-inline constexpr auto kPatience = std::chrono::seconds(20);  // a slow machine is not a failure
-
-template <class T>
-Buffer buffer_of(std::vector<T>& values, ElementType type = ElementType::uint8) {
-  return {values.data(), values.size() * sizeof(T), type, MemoryKind::host};
-}
 
 inline Buffer floats(std::vector<float>& values) {
   return buffer_of(values, ElementType::float32);

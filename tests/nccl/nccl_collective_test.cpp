@@ -17,51 +17,16 @@ namespace {
 class Nccl : public ::testing::TestWithParam<std::uint32_t> {};
 INSTANTIATE_TEST_SUITE_P(Sizes, Nccl, ::testing::Values(2U, 3U, 4U));
 
-// Sizes differ for each pair, some are empty, some take many turns.
-std::vector<std::uint8_t> parcel(std::uint32_t from, std::uint32_t to) {
-  const std::size_t sizes[] = {0, 1, 1000, 70'000, 900'001};
-  std::vector<std::uint8_t> bytes(sizes[(from * 3 + to * 2) % 5]);
-  for (std::size_t i = 0; i < bytes.size(); ++i)
-    bytes[i] = static_cast<std::uint8_t>(i * 31 + i / 251 + from * 7 + to);
-  return bytes;
-}
-
 TEST_P(Nccl, AllToAll) {
   run_ranks(GetParam(), [](Collective& ranks) {
-    for (int round = 0; round < 2; ++round) {  // the second one finds its device memory there
-      std::vector<std::vector<std::uint8_t>> out, in;
-      std::vector<Buffer> send, receive;
-      for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) {
-        out.push_back(parcel(ranks.rank(), peer));
-        in.emplace_back(parcel(peer, ranks.rank()).size(), 0xee);
-      }
-      for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) {
-        send.push_back(buffer_of(out[peer]));
-        receive.push_back(buffer_of(in[peer]));
-      }
-      const auto moved = ranks.all_to_all(send, receive);
-      ASSERT_TRUE(moved) << moved.error().message;
-      for (std::uint32_t peer = 0; peer < ranks.size(); ++peer)
-        EXPECT_TRUE(in[peer] == parcel(peer, ranks.rank())) << peer << " to " << ranks.rank();
-    }
+    // The second one finds its device memory there.
+    for (int round = 0; round < 2; ++round) cluster::exchange_parcels(ranks, 900'001);
   });
   EXPECT_EQ(allocations_on_device(), 0U);
 }
 
 TEST_P(Nccl, AllGatherOfPartsOfDifferentSizes) {
-  run_ranks(GetParam(), [](Collective& ranks) {
-    const auto of = [](std::uint32_t rank) {
-      return std::vector<std::int64_t>(1000 * (rank + 1), rank * 11);
-    };
-    auto mine = of(ranks.rank());
-    std::vector<std::vector<std::int64_t>> in;
-    std::vector<Buffer> receive;
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) in.emplace_back(of(peer).size(), -1);
-    for (auto& values : in) receive.push_back(buffer_of(values, ElementType::int64));
-    const auto gathered = ranks.all_gather(buffer_of(mine, ElementType::int64), receive);
-    ASSERT_TRUE(gathered) << gathered.error().message;
-    for (std::uint32_t peer = 0; peer < ranks.size(); ++peer) EXPECT_EQ(in[peer], of(peer));
-  });
+  run_ranks(GetParam(), cluster::gather_parts);
 }
 
 // Equal parts side by side on the device go through ncclAllGather, all else through a group.
@@ -183,22 +148,8 @@ Sums over_nccl(std::uint32_t size, const std::function<std::vector<float>(Collec
 }
 
 Sums over_zmq(std::uint32_t size, const std::function<std::vector<float>(Collective&)>& reduce) {
-  const auto keys = cluster::make_keyring().value();
-  std::vector<std::unique_ptr<cluster::CollectiveHost>> hosts;
-  std::vector<cluster::CollectiveMember> members;
-  for (std::uint32_t rank = 0; rank < size; ++rank) {
-    hosts.push_back(cluster::CollectiveHost::listen("tcp://127.0.0.1:*", keys).value());
-    members.push_back({"worker-" + std::to_string(rank), hosts.back()->endpoint()});
-  }
   Sums sums(size);
-  std::vector<std::jthread> threads;
-  for (std::uint32_t rank = 0; rank < size; ++rank)
-    threads.emplace_back([&, rank] {
-      auto formed = hosts[rank]->form(1, rank, members, kPatience, kPatience);
-      ASSERT_TRUE(formed) << formed.error().message;
-      sums[rank] = reduce(**formed);
-    });
-  threads.clear();
+  cluster::Cast(size).run(1, [&](Collective& ranks) { sums[ranks.rank()] = reduce(ranks); });
   return sums;
 }
 
