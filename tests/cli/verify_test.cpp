@@ -21,6 +21,20 @@ class VerifyTest : public CliTest {
   static void TearDownTestSuite() { delete made_; }
 
   void SetUp() override { fs::copy(*made_ / "corpus", corpus(), fs::copy_options::recursive); }
+  // Instead of the one that all tests share.
+  void render(int samples_per_dataset, const std::vector<std::string>& more = {}) {
+    fs::remove_all(corpus());
+    std::vector<std::string> arguments = {"data",
+                                          "synth",
+                                          "--out",
+                                          corpus(),
+                                          "--samples-per-dataset",
+                                          std::to_string(samples_per_dataset),
+                                          "--quiet"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const auto made = run_program("crabcast", arguments, 300s);
+    ASSERT_EQ(made.code, 0) << made.err;
+  }
   fs::path corpus() const { return folder_ / "corpus"; }
   fs::path list() const { return corpus() / "crabcast-quarantine.jsonl"; }
 
@@ -59,12 +73,7 @@ TEST_F(VerifyTest, AGoodCorpus) {
 }
 
 TEST_F(VerifyTest, AnOptionalTaskIsVerifiedWhereItIs) {
-  fs::remove_all(corpus());
-  const auto made = run_program("crabcast",
-                                {"data", "synth", "--out", corpus(), "--samples-per-dataset", "4",
-                                 "--with", "av_matching", "--quiet"},
-                                300s);
-  ASSERT_EQ(made.code, 0) << made.err;
+  render(4, {"--with", "av_matching"});
   fs::resize_file(some_file("a2v", ".mp4"), 500);
   const json report = run_json({"data", "verify", corpus(), "--decode"}, 1);
   EXPECT_EQ(report["done"], report["samples"]);
@@ -96,6 +105,7 @@ TEST_F(VerifyTest, BadSamplesAreListedWithStageAndReason) {
 }
 
 TEST_F(VerifyTest, GoesOnAfterKill9AndCtrlC) {
+  render(16);  // takes longer than a signal on a slow machine
   break_three();
   const auto whole = run_json({"data", "verify", corpus(), "--decode"}, 1);
   const auto expected = listed();
