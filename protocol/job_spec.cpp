@@ -156,6 +156,7 @@ Parsed parse_scalar(const SpecField& field, const YamlNode& node) {
       return parse_steps_value(field, node);
     case FieldKind::section:
     case FieldKind::tasks:
+    case FieldKind::names:
     case FieldKind::weights:
       break;  // read by the walk
   }
@@ -242,6 +243,8 @@ class SpecReader {
       report(position_of(key), field.path, "has no value", expectation(field));
     } else if (field.kind == FieldKind::tasks) {
       read_tasks(field, value);
+    } else if (field.kind == FieldKind::names) {
+      read_names(field, value);
     } else if (field.kind == FieldKind::weights) {
       read_weights(field, value);
     } else if (value.kind != YamlNode::Kind::scalar) {
@@ -301,6 +304,31 @@ class SpecReader {
     } else if (!chosen.insert(item.text).second) {
       report(position_of(item), field.path, item.text + " is given twice", "each task once");
     }
+  }
+
+  void read_names(const SpecField& field, const YamlNode& value) {
+    if (value.kind != YamlNode::Kind::sequence) {
+      report(position_of(value), field.path, shown(value) + " is not a list", expectation(field));
+      return;
+    }
+    const std::size_t before = problems_.size();
+    std::vector<std::string> names;
+    for (const YamlNode& item : value.items) {
+      if (item.kind == YamlNode::Kind::broken) {
+        bad_.insert(field.path);
+        return;
+      }
+      const Parsed name = item.kind == YamlNode::Kind::scalar
+                              ? parse_text(field, item)
+                              : wrong(shown(item) + " is not a single value");
+      if (!name)
+        report(position_of(item), field.path, name.error(), expectation(field));
+      else if (std::find(names.begin(), names.end(), item.text) != names.end())
+        report(position_of(item), field.path, item.text + " is given twice", "each name once");
+      else
+        names.push_back(item.text);
+    }
+    if (problems_.size() == before) field.set(spec_, names);
   }
 
   void read_weights(const SpecField& field, const YamlNode& value) {
@@ -495,7 +523,10 @@ std::string to_yaml(const JobSpec& spec) {
 }
 
 std::string spec_hash(const JobSpec& spec) {
-  const std::string yaml = to_yaml(spec);
+  return spec_text_hash(to_yaml(spec));
+}
+
+std::string spec_text_hash(const std::string& yaml) {
   const XXH128_hash_t hash = XXH3_128bits(yaml.data(), yaml.size());
   char text[33];
   std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(hash.high64),

@@ -26,6 +26,8 @@ enum class Precision { float32, bfloat16 };
 enum class Recompute { none, layers };
 enum class LearningRateSchedule { cosine, constant };
 enum class NonFinitePolicy { skip, rollback, stop };
+enum class Preemption { allowed, never };
+enum class Spread { pack, spread };
 
 // The names that a spec uses, for example "task_balanced".
 std::string_view to_string(Priority value);
@@ -38,6 +40,8 @@ std::string_view to_string(Precision value);
 std::string_view to_string(Recompute value);
 std::string_view to_string(LearningRateSchedule value);
 std::string_view to_string(NonFinitePolicy value);
+std::string_view to_string(Preemption value);
+std::string_view to_string(Spread value);
 
 // full trains the base's own tensors: no factors A and B, so no rank, alpha, dropout and scope.
 constexpr bool has_factors(AdapterKind kind) {
@@ -160,6 +164,18 @@ struct ResourcesSpec {
   friend bool operator==(const ResourcesSpec&, const ResourcesSpec&) = default;
 };
 
+// When and where the job runs (docs/scheduling.md). Labels are written name=value.
+struct ScheduleSpec {
+  std::vector<std::string> after;                 // jobs, by id or name, that must have succeeded
+  std::optional<double> time_limit_seconds = {};  // schedule.time_limit, "12h": of all its runs
+  std::optional<double> expected_seconds = {};    // schedule.expected; else time_limit
+  Preemption preemption = Preemption::allowed;
+  Spread place = Spread::pack;
+  std::vector<std::string> nodes = {};      // labels that its nodes must have
+  std::vector<std::string> tolerates = {};  // taints that its nodes may have
+  friend bool operator==(const ScheduleSpec&, const ScheduleSpec&) = default;
+};
+
 struct CheckpointSpec {
   std::uint64_t every_steps = 50;     // checkpoint.every, "50 steps"
   std::uint32_t keep_last = 3;        // checkpoint.keep.last, at least 1
@@ -204,6 +220,7 @@ struct JobSpec {
   DataSpec data;
   TrainSpec train;
   ResourcesSpec resources;
+  ScheduleSpec schedule;
   CheckpointSpec checkpoint;
   EvaluateSpec evaluate;
   FailureSpec failure;
@@ -236,6 +253,8 @@ tl::expected<JobSpec, SpecProblems> parse_job_spec(const std::string& yaml,
 std::string to_yaml(const JobSpec& spec);
 // Stable 128-bit hash, in hex, of the canonical YAML: equal if and only if the specs are.
 std::string spec_hash(const JobSpec& spec);
+// The same of a canonical text, also of one that an earlier version wrote, with fewer fields.
+std::string spec_text_hash(const std::string& yaml);
 // The JSON Schema (draft 2020-12) that docs/job-spec.schema.json holds.
 std::string job_spec_schema();
 // The Markdown table of all fields that docs/job-spec.md holds.

@@ -83,6 +83,13 @@ Json leaf_schema(const SpecField& field) {
                           {"minItems", 1},
                           {"uniqueItems", true}}};
       break;
+    case FieldKind::names:
+      schema["type"] = "array";
+      schema["items"] = {{"type", "string"},
+                         {"pattern", "^(" + field.pattern + ")$"},
+                         {"maxLength", field.longest}};
+      schema["uniqueItems"] = true;
+      break;
     case FieldKind::weights: {
       Json number = {{"type", "number"}};
       add_number_bounds(number, field);

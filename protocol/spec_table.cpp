@@ -22,6 +22,8 @@ constexpr std::array kPrecisions = {"float32", "bfloat16"};
 constexpr std::array kRecomputes = {"none", "layers"};
 constexpr std::array kSchedules = {"cosine", "constant"};
 constexpr std::array kNonFinitePolicies = {"skip", "rollback", "stop"};
+constexpr std::array kPreemptions = {"allowed", "never"};
+constexpr std::array kSpreads = {"pack", "spread"};
 constexpr std::array kOptimizers = {"adamw"};
 
 constexpr std::uint64_t kMiB = 1ULL << 20;
@@ -106,6 +108,17 @@ template <class Find>
 SpecField tasks(std::string path, Find find, std::string description) {
   return bound<std::vector<std::string>>(std::move(path), FieldKind::tasks, find,
                                          std::move(description));
+}
+
+template <class Find>
+SpecField names(std::string path, Find find, std::string pattern, std::string pattern_words,
+                std::string description) {
+  SpecField field = bound<std::vector<std::string>>(std::move(path), FieldKind::names, find,
+                                                    std::move(description));
+  field.pattern = std::move(pattern);
+  field.pattern_words = std::move(pattern_words);
+  field.longest = 127;
+  return field;
 }
 
 template <class Find>
@@ -410,6 +423,45 @@ void add_process(Rows& rows, const std::string& path, FindCpus cpus, FindMemory 
                                {"2GiB", "512MiB"}));
 }
 
+void add_schedule(Rows& rows) {
+  rows.push_back(section("schedule", "When and where the job runs."));
+  rows.push_back(with_examples(
+      names("schedule.after", AT(schedule.after), "[a-z0-9][a-z0-9-]*", "ids or names of jobs",
+            "Jobs that must have succeeded before this one starts; by a name, the newest of that "
+            "name. When one of them fails or is cancelled, so is this one."),
+      {"[\"render-corpus\"]"}));
+  rows.push_back(with_examples(
+      with_note(number("schedule.time_limit", AT(schedule.time_limit_seconds), 1, 8760 * kHour,
+                       "The job may run for so long, all its runs together; then it is stopped "
+                       "with a checkpoint, and has failed.",
+                       FieldKind::duration),
+                "not given"),
+      {"12h"}));
+  rows.push_back(with_examples(
+      with_note(number("schedule.expected", AT(schedule.expected_seconds), 1, 8760 * kHour,
+                       "How long it will run, by your own estimate: a shorter job is more easily "
+                       "placed in a gap before a larger one starts.",
+                       FieldKind::duration),
+                "schedule.time_limit"),
+      {"3h"}));
+  rows.push_back(choice("schedule.preemption", AT(schedule.preemption), kPreemptions,
+                        "allowed: it may be stopped with a checkpoint, and goes on later, when "
+                        "others have a better claim to its room. never: it is not, but it cannot "
+                        "borrow room beyond its queue's guarantee."));
+  rows.push_back(choice("schedule.place", AT(schedule.place), kSpreads,
+                        "pack: on as few nodes as possible, of one rack where they fit. spread: "
+                        "workers on as many nodes as possible."));
+  rows.push_back(with_examples(
+      names("schedule.nodes", AT(schedule.nodes),
+            "[a-z0-9][a-z0-9._/-]*=[A-Za-z0-9][A-Za-z0-9._/-]*", "labels such as gpu=h100",
+            "Labels that every node of the job must have."),
+      {"[\"gpu=h100\"]"}));
+  rows.push_back(with_examples(
+      names("schedule.tolerates", AT(schedule.tolerates), "[a-z0-9][A-Za-z0-9._/=-]*",
+            "taints such as maintenance", "Taints in spite of which a node may be chosen."),
+      {"[\"maintenance\"]"}));
+}
+
 void add_resources(Rows& rows) {
   rows.push_back(section("resources", "What the job needs of the cluster."));
   rows.push_back(section("resources.workers", "How many processes train."));
@@ -526,6 +578,7 @@ void say_what_may_change(Rows& rows) {
                                 "data.cache",
                                 "train.recompute",
                                 "resources",
+                                "schedule",
                                 "checkpoint",
                                 "evaluate",
                                 "failure"};
@@ -574,6 +627,13 @@ std::string_view to_string(NonFinitePolicy value) {
   return kNonFinitePolicies.at(static_cast<std::size_t>(value));
 }
 
+std::string_view to_string(Preemption value) {
+  return kPreemptions.at(static_cast<std::size_t>(value));
+}
+std::string_view to_string(Spread value) {
+  return kSpreads.at(static_cast<std::size_t>(value));
+}
+
 std::vector<std::string> every_task() {
   auto names = known_tasks();
   std::erase_if(names, [](const auto& name) { return is_optional(*task_from_name(name)); });
@@ -598,6 +658,7 @@ const std::vector<SpecField>& spec_fields() {
     add_data(made);
     add_train(made);
     add_resources(made);
+    add_schedule(made);
     add_rest(made);
     say_what_may_change(made);
     return made;

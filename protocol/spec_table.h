@@ -27,11 +27,12 @@ enum class FieldKind {
   duration,  // seconds, written such as 60s, in [low, high]
   steps,     // a count written such as "50 steps" in [least, most]
   tasks,     // all, or a list of task ids
+  names,     // a list of different texts, each checked by `pattern`; may be empty
   weights,   // a mapping of tasks and data sets to numbers in [low, high]
 };
 
 // A value between YAML and the spec: text and choice; whole, bytes and steps; number and duration;
-// tasks; weights.
+// tasks and names; weights.
 using SpecValue =
     std::variant<std::string, std::uint64_t, double, std::vector<std::string>, MixtureWeights>;
 
@@ -53,7 +54,7 @@ struct SpecField {
   std::vector<std::string> choices;
   std::string pattern;         // ECMAScript, for the whole text
   std::string pattern_words;   // the pattern in words
-  std::size_t longest = 4096;  // text, in bytes
+  std::size_t longest = 4096;  // text, in bytes; of names, each
   std::uint64_t least = 0;
   std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
   double low = 0;

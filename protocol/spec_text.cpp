@@ -83,6 +83,8 @@ std::string expectation(const SpecField& field) {
       return "a number of steps such as 50 steps";
     case FieldKind::tasks:
       return "all, or a list of " + join_names(known_tasks());
+    case FieldKind::names:
+      return "a list of " + field.pattern_words;
     case FieldKind::weights:
       return "a mapping of tasks and data sets to numbers " +
              bounds_text(field, exact_number(field.low), exact_number(field.high));
@@ -111,6 +113,12 @@ std::string value_text(const SpecField& field, const SpecValue& value) {
     case FieldKind::tasks: {
       const auto& names = std::get<std::vector<std::string>>(value);
       return names == every_task() ? "all" : "[" + join_names(names) + "]";
+    }
+    case FieldKind::names: {
+      std::vector<std::string> quoted;
+      for (const auto& name : std::get<std::vector<std::string>>(value))
+        quoted.push_back("\"" + name + "\"");
+      return "[" + join_names(quoted) + "]";
     }
     case FieldKind::weights: {
       std::vector<std::string> entries;

@@ -16,7 +16,7 @@ std::string key_of_hash(const std::string& hash) {
 Status keep_spec(JobStore& store, const std::string& yaml, Sync sync) {
   const auto spec = parse_job_spec(yaml, "spec");
   if (!spec) return fail(spec.error().error());
-  return store.put_value(key_of_hash(spec_hash(*spec)), yaml, sync);
+  return store.put_value(key_of_hash(spec_hash(*spec)), to_yaml(*spec), sync);
 }
 
 Status put_spec(JobStore& store, const std::string& yaml) {
@@ -34,8 +34,7 @@ Result<std::string> spec_of(const JobStore& store, const pb::CheckpointManifest&
     if (!yaml) return fail(yaml.error());
     if (!yaml->has_value()) continue;
     if (key != kNewest) return std::move(**yaml);
-    const auto spec = parse_job_spec(**yaml, key);
-    if (spec && spec_hash(*spec) == manifest.spec_hash()) return std::move(**yaml);
+    if (spec_text_hash(**yaml) == manifest.spec_hash()) return std::move(**yaml);
   }
   return fail(Errc::not_found,
               "the spec of checkpoint " + std::to_string(manifest.id()) + " is not in its store");

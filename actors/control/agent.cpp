@@ -86,6 +86,7 @@ void AgentState::register_here() {
   hello.set_bulk_endpoint(options.bulk_endpoint);
   for (const auto& store : *held.stores) *hello.add_replicas() = store;
   self->send(controller, outbound(hello));
+  for (const auto& [job, farewell] : farewells) tell_controller(farewell);
 }
 
 void AgentState::report() {

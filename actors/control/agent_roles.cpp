@@ -22,6 +22,7 @@ constexpr std::uint32_t kCoordinatorRestarts =
     5;  // of one that does not run for kCoordinatorSteady
 constexpr auto kCoordinatorSteady = std::chrono::minutes(10);
 constexpr std::size_t kExitsKept = 1024;
+constexpr auto kControllerTimeout = std::chrono::seconds(10);
 constexpr std::size_t kLogTail = 400;  // bytes of a log that go into an incident
 constexpr std::uint32_t kLogPiece = 1U << 20;
 
@@ -55,6 +56,7 @@ Status AgentState::check_fence(const std::string& job, std::uint64_t fence) {
   known = fence;
   watchers.erase(job);
   unheard.erase(job);
+  farewells.erase(job);
   for (auto& [key, role] : roles) {
     if (key.first != job || role.launch.fence() >= fence) continue;
     role.displaced = true;
@@ -203,6 +205,7 @@ void AgentState::exited(const cluster::ChildExit& exit) {
   notice.set_exit_code(exit.exit_code);
   notice.set_signal(exit.signal);
   notice.set_unix_ms(unix_ms_now());
+  notice.set_fence(role.launch.fence());
   // Whoever is killed from outside has said nothing about it.
   if (exit.exit_code != 0 && exit.signal != SIGKILL) notice.set_last_lines(log_tail(role.launch));
   spdlog::info("{} of {} (process {}) ended: exit code {}, signal {}", notice.role(), notice.job(),
@@ -217,7 +220,8 @@ void AgentState::exited(const cluster::ChildExit& exit) {
   if (is_coordinator(role.launch)) {
     watchers.erase(notice.job());
     if (restart_coordinator(role, notice)) return;
-    if (controller) self->send(controller, outbound(notice));
+    if (farewells.size() < kExitsKept) farewells[notice.job()] = notice;
+    tell_controller(notice);
     return;
   }
   if (auto watcher = watchers.find(notice.job()); watcher != watchers.end()) {
@@ -243,6 +247,18 @@ bool AgentState::restart_coordinator(Role& role, const pb::RoleExited& notice) {
   self->delayed_send(self, kCoordinatorBackOff,
                      std::make_shared<const pb::StartRole>(std::move(again)));
   return true;
+}
+
+// Until it says that it knows, again each time that it is back.
+void AgentState::tell_controller(const pb::RoleExited& farewell) {
+  if (!controller) return;
+  self->request(controller, kControllerTimeout, outbound(farewell))
+      .then(
+          [this, job = farewell.job(), pid = farewell.pid()](const DeliveryPtr&) {
+            const auto kept = farewells.find(job);
+            if (kept != farewells.end() && kept->second.pid() == pid) farewells.erase(kept);
+          },
+          [](const caf::error&) {});  // it is told when it is back
 }
 
 void AgentState::watch(const std::string& job, const caf::actor& who) {

@@ -41,7 +41,8 @@ struct AgentState {
   std::map<std::pair<std::string, std::string>, Role> roles;   // (job, role)
   std::map<std::string, caf::actor> watchers;                  // by job: its coordinator
   std::map<std::string, std::vector<pb::RoleExited>> unheard;  // exits while nobody watched
-  std::map<std::string, std::uint64_t> fences;                 // by job: the highest that was seen
+  std::map<std::string, pb::RoleExited> farewells;  // of coordinators; the controller has not heard
+  std::map<std::string, std::uint64_t> fences;      // by job: the highest that was seen
   // By job: StartRoles that wait for displaced processes to end.
   std::map<std::string, std::vector<DeliveryPtr>> waiting;
   caf::actor controller;
@@ -64,6 +65,7 @@ struct AgentState {
   Status stop(const pb::StopRole& stop);
   void exited(const cluster::ChildExit& exit);
   bool restart_coordinator(Role& role, const pb::RoleExited& notice);
+  void tell_controller(const pb::RoleExited& farewell);
   void watch(const std::string& job, const caf::actor& who);
   // Whoever has a lower fence than one that was seen gives no orders: stale_generation. A higher
   // one ends the job's processes of a lower one.

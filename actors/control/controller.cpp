@@ -191,15 +191,25 @@ void ControllerState::coordinator_runs(Job& job, const pb::RoleStarted& started)
     job.coordinator_pid = started.pid();
 }
 
-// The end of an earlier one, or of one on a node that the job left, says nothing about the job.
+// The end of an earlier one says nothing about the job.
 void ControllerState::coordinator_exited(const Delivery& message) {
   const auto& exit = message.envelope->role_exited();
+  answer(message, pb::Done{});
   auto found = jobs.find(exit.job());
   if (found == jobs.end()) return;
   Job& job = found->second;
-  if (exit.pid() != job.coordinator_pid || message.from.node != node_of_coordinator(job)) return;
+  if (exit.fence() != job.record.attempts()) return;
   job.coordinator = nullptr;
   if (!active(job.record.state())) return;  // it had reported its end
+  if (exit.exit_code() == 0) {
+    // It did what it had to do while no controller was there to be told; its store knows.
+    event(exit.job(), pb::SEVERITY_INFO, "requeued",
+          "its coordinator ended while the controller was away, and is asked again how");
+    self->send(scheduler, JobGone{JobId{exit.job()}});
+    enqueue(job);
+    store(job);
+    return;
+  }
   finish(job, pb::JOB_FAILED,
          "its coordinator ended unexpectedly (exit code " + std::to_string(exit.exit_code()) +
              ", signal " + std::to_string(exit.signal()) + "): " + exit.last_lines(),

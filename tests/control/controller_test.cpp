@@ -54,12 +54,13 @@ class Agent {
     peer_.say(report);
   }
   void leave() { peer_.leave(); }
-  void exits(const std::string& job, int pid) {
+  void exits(const std::string& job, std::uint64_t fence, int exit_code = 1) {
     pb::RoleExited exit;
     exit.set_job(job);
     exit.set_role("coordinator");
-    exit.set_pid(pid);
-    exit.set_exit_code(1);
+    exit.set_pid(pid_of(fence));
+    exit.set_fence(fence);
+    exit.set_exit_code(exit_code);
     peer_.say(exit);
   }
   // The next coordinator that it was told to start.
@@ -74,6 +75,7 @@ class Agent {
     client.say_and_wait(pb::ListJobs{});  // the controller has decided
     return starts_ == 0;
   }
+  [[nodiscard]] int starts() const { return starts_; }
   static int pid_of(std::uint64_t fence) { return 100 + static_cast<int>(fence); }
 
  private:
@@ -237,12 +239,27 @@ TEST_F(ControllerTest, TheEndOfAnEarlierCoordinatorIsNotTheJobs) {
   ASSERT_TRUE(b.next_start());
   Agent again("a");
   again.join(endpoint_);
-  again.exits("job-1", Agent::pid_of(1));
-  b.exits("job-1", Agent::pid_of(1));  // of a process that it knew before
-  again.exits("job-1", Agent::pid_of(2));
+  again.exits("job-1", 1);
+  b.exits("job-1", 1);
   EXPECT_EQ(status().state(), pb::JOB_STARTING);
-  b.exits("job-1", Agent::pid_of(2));
+  b.exits("job-1", 2);
   EXPECT_TRUE(becomes([](const auto& job) { return job.state() == pb::JOB_FAILED; }));
+}
+
+// It ended well while no controller was there to be told how.
+TEST_F(ControllerTest, ACoordinatorThatEndedUnheardIsAskedAgain) {
+  Agent a("a");
+  a.join(endpoint_);
+  submit();
+  ASSERT_TRUE(a.next_start());
+  a.exits("job-1", 1, 0);
+  const auto again = a.next_start();
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->fence(), 2);
+  a.exits("job-1", 1, 0);  // it tells it once more
+  EXPECT_EQ(status().state(), pb::JOB_STARTING);
+  client_.say_and_wait(pb::ListJobs{});  // the controller has decided
+  EXPECT_EQ(a.starts(), 2);
 }
 
 // ---- where its store is -------------------------------------------------------------------------

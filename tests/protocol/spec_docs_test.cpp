@@ -206,6 +206,9 @@ std::vector<std::string> trials(const SpecField& field) {
   if (field.kind == FieldKind::tasks)
     texts.insert(texts.end(),
                  {"all", "[all]", "[]", "[captioning]", "[captioning, captioning]", "captioning"});
+  if (field.kind == FieldKind::names)
+    texts.insert(texts.end(), {"[]", "[abc]", "[abc, abc]", "[a=b]", "[A]", "[[a]]", "abc", "[off]",
+                               "[gpu=h100, a=B]", "[" + std::string(128, 'a') + "]"});
   if (field.kind == FieldKind::text)
     texts.insert(texts.end(),
                  {"abc", "eval/mean", std::string(64, 'a'), std::string(128, 'a'), "-a", "a b"});
