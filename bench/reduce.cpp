@@ -2,8 +2,10 @@
 // our ring, and Gloo, which PyTorch uses for the same on CPUs. One thread for each rank, real
 // sockets, all sides in turn in the same run; the time is that of the last rank.
 //
-// Our collectives encrypt what they send, Gloo does not. What that costs is seen in the figures
-// named unencrypted: the same code, with libsodium's ciphers replaced by copies.
+// Members of one machine move their bytes through shared memory, where Gloo takes TCP. What
+// several machines would see is in the figures named sockets, where ours encrypt what they send and
+// Gloo does not; and what the ciphers cost, in those named unencrypted: the same code, with
+// libsodium's replaced by copies.
 // docs/benchmarks.md says what the figures mean.
 #include <dlfcn.h>
 #include <gloo/allreduce.h>
@@ -81,11 +83,11 @@ class Contender {
 
 // Communicators of our own, one a rank.
 std::vector<std::unique_ptr<Collective>> form(std::vector<std::unique_ptr<CollectiveHost>>& hosts,
-                                              std::uint32_t ranks) {
+                                              std::uint32_t ranks, LocalPath path) {
   const auto keys = must(make_keyring());
   std::vector<CollectiveMember> members;
   for (std::uint32_t rank = 0; rank < ranks; ++rank) {
-    hosts.push_back(must(CollectiveHost::listen("tcp://127.0.0.1:*", keys)));
+    hosts.push_back(must(CollectiveHost::listen("tcp://127.0.0.1:*", keys, path)));
     members.push_back({"rank-" + std::to_string(rank), hosts.back()->endpoint()});
   }
   std::vector<std::unique_ptr<Collective>> formed(ranks);
@@ -100,7 +102,7 @@ std::vector<std::unique_ptr<Collective>> form(std::vector<std::unique_ptr<Collec
 
 class Ring final : public Contender {
  public:
-  explicit Ring(std::uint32_t ranks) : collectives_(form(hosts_, ranks)) {}
+  Ring(std::uint32_t ranks, LocalPath path) : collectives_(form(hosts_, ranks, path)) {}
   std::span<const float> reduce(std::uint32_t rank, std::vector<float>& gradient) override {
     must(collectives_[rank]->all_reduce({gradient.data(), gradient.size() * sizeof(float),
                                          ElementType::float32, MemoryKind::host}));
@@ -115,7 +117,8 @@ class Ring final : public Contender {
 // Each rank holds a lane or two; the sum of the two, which any reduction needs, is not counted.
 class Ordered final : public Contender {
  public:
-  explicit Ordered(std::uint32_t ranks) : collectives_(form(hosts_, ranks)), sums_(ranks) {
+  Ordered(std::uint32_t ranks, LocalPath path)
+      : collectives_(form(hosts_, ranks, path)), sums_(ranks) {
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
       const std::uint32_t first = kLanes * rank / ranks;
       owned_.push_back({first, kLanes * (rank + 1) / ranks - first});
@@ -190,13 +193,13 @@ double measure(Contender& contender, std::vector<std::vector<float>>& gradients,
   return seconds;
 }
 
-void compare(std::uint32_t ranks, std::size_t mebibytes) {
+void compare(std::uint32_t ranks, std::size_t mebibytes, LocalPath path, const char* name) {
   const int times = mebibytes == 1 ? 8 : 1;
   const int rounds = mebibytes > 64 ? 3 : 7;
   std::vector<std::vector<float>> gradients(ranks,
                                             std::vector<float>(mebibytes * kMiB / sizeof(float)));
-  Ring ring(ranks);
-  Ordered ordered(ranks);
+  Ring ring(ranks, path);
+  Ordered ordered(ranks, path);
   Gloo gloo(ranks);
   Contender* const contenders[] = {&ring, &ordered, &gloo};
   std::vector<double> times_of[3];
@@ -206,8 +209,8 @@ void compare(std::uint32_t ranks, std::size_t mebibytes) {
       if (round > 0) times_of[i].push_back(seconds * 1e3);  // the first one warms up
     }
   const auto print = [&](const char* figure, int ours, int reference) {
-    bench::print_figure(std::string(figure) + (encrypting ? "_" : "_unencrypted_") +
-                            std::to_string(ranks) + "_ranks_" + std::to_string(mebibytes) + "MiB",
+    bench::print_figure(std::string(figure) + name + std::to_string(ranks) + "_ranks_" +
+                            std::to_string(mebibytes) + "MiB",
                         bench::median(times_of[ours]), bench::median(times_of[reference]), "ms",
                         Better::less);
   };
@@ -219,13 +222,15 @@ void compare(std::uint32_t ranks, std::size_t mebibytes) {
 }  // namespace crabcast::cluster
 
 int main() {
+  using crabcast::cluster::LocalPath;
   try {
     for (const std::uint32_t ranks : {2U, 3U, 4U}) {
-      encrypting = true;
       for (const std::size_t mebibytes : {1, 16, 64, 256})
-        crabcast::cluster::compare(ranks, mebibytes);
+        crabcast::cluster::compare(ranks, mebibytes, LocalPath::shared_memory, "_");
+      crabcast::cluster::compare(ranks, 64, LocalPath::sockets, "_sockets_");
       encrypting = false;
-      crabcast::cluster::compare(ranks, 64);
+      crabcast::cluster::compare(ranks, 64, LocalPath::sockets, "_sockets_unencrypted_");
+      encrypting = true;
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench reduce: %s\n", error.what());

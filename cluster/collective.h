@@ -1,6 +1,7 @@
 // Collective operations of one generation's members, on raw buffers.
 //
-// Two implementations: ZeroMQ for CPUs (zmq_collective) and NCCL for GPUs (nccl/, preset cuda).
+// Two implementations: ZeroMQ for CPUs (zmq_collective), with the bytes in shared memory between
+// members of one machine, and NCCL for GPUs (nccl/, preset cuda).
 // Every operation is called by all ranks in the same order from one thread, blocks until it is done
 // here, and ends early with an error when `abort` is called (any thread), a member is gone, or
 // `timeout` runs out. After an error the communicator is unusable; a new generation makes a new
@@ -51,11 +52,15 @@ struct CollectiveMember {
   std::string endpoint;  // CollectiveHost::endpoint of that member
 };
 
+// Whether members on one machine move their bytes through memory, and not through sockets.
+enum class LocalPath : std::uint8_t { shared_memory, sockets };
+
 // A worker's seat in collectives: one listening socket that outlives generations.
 class CollectiveHost {
  public:
   static Result<std::unique_ptr<CollectiveHost>> listen(const std::string& bind_address,
-                                                        const Keyring& keys);
+                                                        const Keyring& keys,
+                                                        LocalPath local = LocalPath::shared_memory);
   virtual ~CollectiveHost() = default;
   [[nodiscard]] virtual std::string endpoint() const = 0;
   // Forms the communicator of `generation`, which is larger than all before: waits until all

@@ -65,13 +65,70 @@ struct Piece {
 
 // Adds the pieces of `node` in tree order into its leftmost piece, and returns it. Pieces are
 // sorted by lane and cover the node.
-float* add_tree(LaneRange node, std::vector<Piece*>::iterator& next, std::size_t count) {
+float* add_tree(LaneRange node, std::vector<Piece*>::const_iterator& next, std::size_t count) {
   if ((*next)->subtree == node) return (*next++)->sum.data();
   const auto [left, right] = halves(node);
   float* sum = add_tree(left, next, count);
   add_into(sum, add_tree(right, next, count), count);
   return sum;
 }
+
+// What every rank holds of the lanes' tree, and room for this rank's share of a block of each.
+class Exchange {
+ public:
+  Exchange(std::uint32_t lanes, std::span<const LaneRange> owned) : lanes_(lanes) {
+    for (const LaneRange range : owned) {
+      auto& pieces = pieces_.emplace_back();
+      for (const LaneRange subtree : maximal_subtrees(lanes, range))
+        pieces.push_back({subtree, {}});
+      rounds_ = std::max(rounds_, pieces.size());
+    }
+    for (auto& of_rank : pieces_)
+      for (Piece& piece : of_rank) in_order_.push_back(&piece);
+    std::sort(in_order_.begin(), in_order_.end(),
+              [](const Piece* a, const Piece* b) { return a->subtree.first < b->subtree.first; });
+  }
+
+  [[nodiscard]] std::size_t subtrees_of(std::uint32_t rank) const { return pieces_[rank].size(); }
+
+  // Round k moves everybody's k-th subtree sum, shard by shard, to the shards' owners, who add them
+  // in tree order; then all gather the shards. The block is out[first, first + count).
+  Status reduce(Collective& ranks, std::span<const std::vector<float>> my_sums,
+                std::span<float> out, std::size_t first, std::size_t count) {
+    const auto size = static_cast<std::uint32_t>(pieces_.size());
+    const auto shard = [&](std::uint32_t rank) {
+      const Shard part = shard_of(count, rank, size);
+      return Shard{first + part.first, part.count};
+    };
+    const Shard mine = shard(ranks.rank());
+    std::vector<Buffer> send(size), receive(size);
+    for (std::size_t round = 0; round < rounds_; ++round) {
+      for (std::uint32_t peer = 0; peer < size; ++peer) {
+        const Shard theirs = shard(peer);
+        send[peer] = round < my_sums.size()
+                         ? floats(my_sums[round].data() + theirs.first, theirs.count)
+                         : Buffer{};
+        receive[peer] = {};
+        if (round >= pieces_[peer].size()) continue;
+        std::vector<float>& sum = pieces_[peer][round].sum;
+        sum.resize(mine.count);
+        receive[peer] = floats(sum.data(), mine.count);
+      }
+      CRABCAST_TRY(ranks.all_to_all(send, receive));
+    }
+    auto next = in_order_.cbegin();
+    const float* const sum = add_tree({0, lanes_}, next, mine.count);
+    for (std::uint32_t peer = 0; peer < size; ++peer)
+      receive[peer] = floats(out.data() + shard(peer).first, shard(peer).count);
+    return ranks.all_gather(floats(sum, mine.count), receive);
+  }
+
+ private:
+  std::uint32_t lanes_;
+  std::size_t rounds_ = 0;
+  std::vector<std::vector<Piece>> pieces_;  // of each rank
+  std::vector<Piece*> in_order_;
+};
 
 Status check_split(std::uint32_t lanes, std::span<const LaneRange> owned, const Collective& ranks) {
   if (owned.size() != ranks.size())
@@ -136,56 +193,21 @@ Status ordered_all_reduce(Collective& collective, std::uint32_t lanes,
                           std::span<const LaneRange> owned,
                           std::span<const std::vector<float>> my_sums, std::span<float> out) {
   CRABCAST_TRY(check_split(lanes, owned, collective));
-  const std::uint32_t size = collective.size(), rank = collective.rank();
-  std::vector<std::vector<LaneRange>> subtrees;
-  std::size_t rounds = 0;
-  for (const LaneRange range : owned) {
-    subtrees.push_back(maximal_subtrees(lanes, range));
-    rounds = std::max(rounds, subtrees.back().size());
-  }
+  Exchange exchange(lanes, owned);
+  const std::size_t expected = exchange.subtrees_of(collective.rank());
   const auto right_size = [&out](const std::vector<float>& sum) {
     return sum.size() == out.size();
   };
-  if (my_sums.size() != subtrees[rank].size() ||
-      !std::all_of(my_sums.begin(), my_sums.end(), right_size))
-    return fail(Errc::invalid_argument, "rank " + std::to_string(rank) + " has " +
+  if (my_sums.size() != expected || !std::all_of(my_sums.begin(), my_sums.end(), right_size))
+    return fail(Errc::invalid_argument, "rank " + std::to_string(collective.rank()) + " has " +
                                             std::to_string(my_sums.size()) +
                                             " subtree sums of its lanes; expected " +
-                                            std::to_string(subtrees[rank].size()) + " of " +
+                                            std::to_string(expected) + " of " +
                                             std::to_string(out.size()) + " elements each");
-
-  // Exchange: round k moves everybody's k-th subtree sum, shard by shard, to the shards' owners.
-  const Shard mine = shard_of(out.size(), rank, size);
-  std::vector<std::vector<Piece>> pieces(size);
-  for (std::size_t round = 0; round < rounds; ++round) {
-    std::vector<Buffer> send(size), receive(size);
-    for (std::uint32_t peer = 0; peer < size; ++peer) {
-      if (round < my_sums.size()) {
-        const Shard shard = shard_of(out.size(), peer, size);
-        send[peer] = floats(my_sums[round].data() + shard.first, shard.count);
-      }
-      if (round < subtrees[peer].size()) {
-        pieces[peer].push_back({subtrees[peer][round], std::vector<float>(mine.count)});
-        receive[peer] = floats(pieces[peer].back().sum.data(), mine.count);
-      }
-    }
-    CRABCAST_TRY(collective.all_to_all(send, receive));
-  }
-
-  std::vector<Piece*> in_order;
-  for (auto& of_rank : pieces)
-    for (Piece& piece : of_rank) in_order.push_back(&piece);
-  std::sort(in_order.begin(), in_order.end(),
-            [](const Piece* a, const Piece* b) { return a->subtree.first < b->subtree.first; });
-  auto next = in_order.begin();
-  const float* sum = add_tree({0, lanes}, next, mine.count);
-
-  std::vector<Buffer> gathered(size);
-  for (std::uint32_t peer = 0; peer < size; ++peer) {
-    const Shard shard = shard_of(out.size(), peer, size);
-    gathered[peer] = floats(out.data() + shard.first, shard.count);
-  }
-  return collective.all_gather(floats(sum, mine.count), gathered);
+  for (std::size_t first = 0; first < out.size(); first += kReduceBlock)
+    CRABCAST_TRY(exchange.reduce(collective, my_sums, out, first,
+                                 std::min(kReduceBlock, out.size() - first)));
+  return {};
 }
 
 }  // namespace crabcast::cluster

@@ -12,6 +12,10 @@ struct Shard {
   std::size_t count;
 };
 
+// Reductions work through their elements in blocks of this many floats: what a block needs beside
+// them stays in the processor's cache.
+inline constexpr std::size_t kReduceBlock = 1 << 20;
+
 // Rank `rank`'s part of `elements` floats; together the parts of all ranks are the whole. Parts
 // start at cache lines, so that all but the last consist of whole vector blocks.
 inline Shard shard_of(std::size_t elements, std::uint32_t rank, std::uint32_t size) {

@@ -77,14 +77,15 @@ class ZmqCollectiveHost final : public CollectiveHost {
 }  // namespace
 
 Result<std::unique_ptr<CollectiveHost>> CollectiveHost::listen(const std::string& bind_address,
-                                                               const Keyring& keys) {
+                                                               const Keyring& keys,
+                                                               LocalPath local) {
   if (keys.server_secret.empty())
     return fail(Errc::permission_denied,
                 "cannot listen on " + bind_address + ": the keyring has no server.secret");
   auto wake = WakeUp::create();
   if (!wake) return fail(wake.error());
   try {
-    auto core = std::make_shared<CollectiveCore>(keys, std::move(*wake));
+    auto core = std::make_shared<CollectiveCore>(keys, local, std::move(*wake));
     auto zap = ZapThread::start(core->context, keys.authorized);
     if (!zap) return fail(zap.error());
     core->zap = std::move(*zap);
@@ -118,8 +119,9 @@ std::optional<CollectiveCore::Received> CollectiveCore::receive() {
       if (!was_let_in(message)) continue;
       if (header->generation > arrivals.generation) arrivals = {header->generation, {}};
       if (header->generation == arrivals.generation)
-        arrivals.by_route[route.to_string()] = {header->source,
-                                                static_cast<std::uint32_t>(header->total)};
+        arrivals.by_route[route.to_string()] = {
+            header->source, static_cast<std::uint32_t>(header->total),
+            std::string(message.data<char>() + sizeof *header, message.size() - sizeof *header)};
     }
     return Received{route.to_string(), *header, std::move(message)};
   }
@@ -177,6 +179,26 @@ Status ZmqCollective::dial_all() {
                                               link.member.endpoint + "': expected tcp://HOST:PORT");
   }
   return {};
+}
+
+void ZmqCollective::say_hello(MemberLink& to) {
+  FrameHeader hello;
+  hello.kind = FrameKind::hello;
+  hello.total = members_.size();
+  if (core_->local == LocalPath::shared_memory && !to.ours) {
+    if (auto ring = SharedMemory::create(kWindowBytes))
+      to.ours = std::move(*ring);
+    else
+      spdlog::warn("{} gets its bytes by socket: {}", to.member.role, ring.error().message);
+  }
+  say(to, hello, to.ours ? to.ours->ticket().as_bytes() : std::string_view());
+}
+
+void ZmqCollective::open_memory(MemberLink& link, const std::string& bytes) {
+  const auto ticket = SharedMemoryTicket::parse(bytes);
+  if (!ticket || ticket->bytes != kWindowBytes) return;
+  auto opened = SharedMemory::open(*ticket);
+  if (opened) link.theirs = std::move(*opened);  // else it is on another machine
 }
 
 Status ZmqCollective::form(Duration timeout) {
@@ -241,10 +263,7 @@ Status ZmqCollective::read_monitors() {
       switch (event->event) {
         case ZMQ_EVENT_HANDSHAKE_SUCCEEDED: {
           link.secured = true;
-          FrameHeader hello;
-          hello.kind = FrameKind::hello;
-          hello.total = members_.size();
-          say(link, hello);
+          say_hello(link);
           break;
         }
         case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
@@ -278,6 +297,7 @@ Status ZmqCollective::take_arrivals() {
       return fail(Errc::unavailable,
                   members_[hello.rank].member.role + " was lost: it connected anew");
     members_[hello.rank].arrived = true;
+    if (core_->local == LocalPath::shared_memory) open_memory(members_[hello.rank], hello.ticket);
   }
   return {};
 }
@@ -304,6 +324,7 @@ Status ZmqCollective::note(const CollectiveCore::Received& received) {
     link.credit_operation = header.operation;
     link.credit = header.offset;
     link.credit_total = header.total;
+    link.reads_ours = header.shared != 0 && link.ours;
   }
   return {};
 }

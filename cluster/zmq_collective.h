@@ -4,7 +4,8 @@
 // Each member listens on one ROUTER and dials every other member once per generation; it sends on
 // what it dialed and receives on its ROUTER. Nobody sends data before the receiver has entered the
 // same operation and granted room (credit), so memory stays bounded however far the members drift
-// apart, and data can be copied straight to where it belongs.
+// apart, and data can be copied straight to where it belongs. Between members of one machine the
+// bytes lie in a ring of shared memory as large as that room; the frames only tell of them.
 #pragma once
 
 #include <atomic>
@@ -17,6 +18,7 @@
 #include "cluster/collective.h"
 #include "cluster/collective_wire.h"
 #include "cluster/curve.h"
+#include "cluster/shared_memory.h"
 #include "cluster/wake_up.h"
 
 namespace crabcast::cluster {
@@ -27,16 +29,18 @@ struct Arrivals {
   struct Hello {
     std::uint32_t rank;
     std::uint32_t members;
+    std::string ticket;  // of its shared memory for us
   };
   std::unordered_map<std::string, Hello> by_route;
 };
 
 // What a host and its communicators share; it lives as long as any of them.
 struct CollectiveCore {
-  CollectiveCore(const Keyring& keyring, std::shared_ptr<WakeUp> wake_up)
-      : keys(keyring), wake(std::move(wake_up)) {}
+  CollectiveCore(const Keyring& keyring, LocalPath local_path, std::shared_ptr<WakeUp> wake_up)
+      : keys(keyring), local(local_path), wake(std::move(wake_up)) {}
 
   const Keyring keys;
+  const LocalPath local;
   const std::shared_ptr<WakeUp> wake;
   zmq::context_t context{1};
   std::unique_ptr<ZapThread> zap;
@@ -69,7 +73,15 @@ struct MemberLink {
   std::uint64_t credit_operation = 0;
   std::uint64_t credit = 0;
   std::uint64_t credit_total = 0;
+  // Rings of kWindowBytes; none where the member is on another machine.
+  std::unique_ptr<SharedMemory> ours;    // what we write for it
+  std::unique_ptr<SharedMemory> theirs;  // what it writes for us
+  bool reads_ours = false;
 };
+
+// Room that a receiver grants ahead of what it has copied: the most that waits in libzmq, or in
+// shared memory, for one member.
+inline constexpr std::size_t kWindowBytes = 4 << 20;
 
 class ZmqCollective final : public Collective {
  public:
@@ -101,6 +113,8 @@ class ZmqCollective final : public Collective {
 
   // ---- Forming (zmq_collective.cpp)
   Status dial_all();
+  void say_hello(MemberLink& to);
+  static void open_memory(MemberLink& link, const std::string& ticket);
   void say(MemberLink& to, FrameHeader header, std::string_view bytes = {});
   void say_bye(const std::string& reason, bool failed);
   Status read_monitors();
@@ -116,6 +130,7 @@ class ZmqCollective final : public Collective {
   Status move_bytes(std::vector<Transfer>& transfers);
   Result<bool> send_pieces(std::vector<Transfer>& transfers);
   Result<bool> receive_frames(std::vector<Transfer>& transfers);
+  void send_piece(MemberLink& to, Transfer& transfer);
   Status on_data(std::uint32_t source, const CollectiveCore::Received& received,
                  Transfer& transfer);
   Status check_members(const std::vector<Transfer>& transfers, TimePoint now);

@@ -14,16 +14,11 @@ namespace {
 // Small enough to stay in the cache between copying and encrypting, large enough that the cost of
 // a frame does not show.
 constexpr std::size_t kPieceBytes = 256 << 10;
-// Room that a receiver grants ahead of what it has copied: the most that waits in libzmq for one
-// member.
-constexpr std::size_t kWindowBytes = 4 << 20;
 // Pieces sent to one member before the others and the receiving side get their turn.
 constexpr int kSendBurst = 4;
 constexpr int kReceiveBurst = 16;
 // What a member sent before it went away may still be on its way when its connection to us is gone.
 constexpr auto kLostGrace = std::chrono::milliseconds(200);
-// all_reduce works through its buffer in blocks of this many floats, which bounds its scratch.
-constexpr std::size_t kReduceBlock = 4 << 20;
 // From here on a broadcast to several members is a scatter and an all-gather: each byte leaves the
 // root once instead of once for each member.
 constexpr std::size_t kScatterFrom = 1 << 20;
@@ -50,7 +45,7 @@ Status ZmqCollective::all_reduce(const Buffer& inout) {
     return fail(Errc::invalid_argument, "all_reduce adds float32 elements only");
   auto* const values = static_cast<float*>(inout.data);
   const std::size_t elements = inout.bytes / sizeof(float);
-  // Each member sums its shard of a block, in rank order, and then everybody gathers the shards.
+  // Each member sums its shard of a block, and then everybody gathers the shards.
   for (std::size_t first = 0; first < elements && size() > 1; first += kReduceBlock) {
     const std::size_t count = std::min(kReduceBlock, elements - first);
     const Shard mine = shard_of(count, rank_, size());
@@ -63,10 +58,11 @@ Status ZmqCollective::all_reduce(const Buffer& inout) {
       parts[peer] = {scratch_.data() + peer * mine.count, mine.count * sizeof(float),
                      ElementType::float32, MemoryKind::host};
     }
+    parts[rank_] = shards[rank_];  // stays where it is
     CRABCAST_TRY(exchange("all_reduce", shards, parts));
-    for (std::uint32_t peer = 1; peer < size(); ++peer)
-      add_into(scratch_.data(), scratch_.data() + peer * mine.count, mine.count);
-    std::copy_n(scratch_.data(), mine.count, values + first + mine.first);
+    float* const sum = values + first + mine.first;
+    for (std::uint32_t peer = 0; peer < size(); ++peer)
+      if (peer != rank_) add_into(sum, scratch_.data() + peer * mine.count, mine.count);
     const std::vector<Buffer> to_each(size(), shards[rank_]);
     CRABCAST_TRY(exchange("all_reduce", to_each, shards));
   }
@@ -182,6 +178,7 @@ void ZmqCollective::grant(std::uint32_t from, Transfer& transfer) {
   credit.operation = operation_;
   credit.offset = room;
   credit.total = transfer.in_bytes;
+  credit.shared = members_[from].theirs ? 1 : 0;
   say(members_[from], credit);
 }
 
@@ -198,19 +195,33 @@ Result<bool> ZmqCollective::send_pieces(std::vector<Transfer>& transfers) {
                   link.member.role + " expects " + std::to_string(link.credit_total) +
                       " bytes, this member sends it " + std::to_string(transfer.out_bytes));
     for (int burst = 0; burst < kSendBurst && transfer.sent < link.credit; ++burst) {
-      const std::size_t bytes = std::min<std::size_t>(kPieceBytes, link.credit - transfer.sent);
-      FrameHeader data;
-      data.kind = FrameKind::data;
-      data.operation = operation_;
-      data.offset = transfer.sent;
-      data.total = transfer.out_bytes;
-      // Copied, so that the caller's buffer is free again when the operation returns.
-      say(link, data, {transfer.out + transfer.sent, bytes});
-      transfer.sent += bytes;
+      send_piece(link, transfer);
       progress = true;
     }
   }
   return progress;
+}
+
+// Copied, so that the caller's buffer is free again when the operation returns.
+void ZmqCollective::send_piece(MemberLink& to, Transfer& transfer) {
+  FrameHeader data;
+  data.kind = FrameKind::data;
+  data.operation = operation_;
+  data.offset = transfer.sent;
+  data.total = transfer.out_bytes;
+  const char* const from = transfer.out + transfer.sent;
+  std::size_t bytes = std::min<std::size_t>(kPieceBytes, to.credit - transfer.sent);
+  if (to.reads_ours) {
+    // The credit says that the member has read what was here before.
+    const std::size_t at = transfer.sent % kWindowBytes;
+    bytes = std::min(bytes, kWindowBytes - at);
+    std::memcpy(to.ours->data() + at, from, bytes);
+    data.shared = static_cast<std::uint32_t>(bytes);
+    say(to, data);
+  } else {
+    say(to, data, {from, bytes});
+  }
+  transfer.sent += bytes;
 }
 
 Result<bool> ZmqCollective::receive_frames(std::vector<Transfer>& transfers) {
@@ -234,13 +245,22 @@ Result<bool> ZmqCollective::receive_frames(std::vector<Transfer>& transfers) {
 Status ZmqCollective::on_data(std::uint32_t source, const CollectiveCore::Received& received,
                               Transfer& transfer) {
   const FrameHeader& header = received.header;
-  const std::size_t bytes = received.message.size() - sizeof header;
+  const std::unique_ptr<SharedMemory>& memory = members_[source].theirs;
+  const std::size_t in_frame = received.message.size() - sizeof header;
+  const std::size_t at = header.offset % kWindowBytes;
+  if (header.shared != 0 && (!memory || in_frame != 0 || header.shared > kWindowBytes - at))
+    return fail(Errc::corrupt, members_[source].member.role + " tells of " +
+                                   std::to_string(header.shared) +
+                                   " bytes in shared memory that are not there");
+  const std::size_t bytes = header.shared != 0 ? header.shared : in_frame;
   if (header.operation != operation_ || header.offset != transfer.received ||
       bytes > transfer.granted - transfer.received || header.total != transfer.in_bytes)
     return fail(Errc::corrupt, members_[source].member.role + " sent " + std::to_string(bytes) +
                                    " bytes that nobody asked for");
-  std::memcpy(transfer.in + transfer.received, received.message.data<char>() + sizeof header,
-              bytes);
+  std::memcpy(
+      transfer.in + transfer.received,
+      header.shared != 0 ? memory->data() + at : received.message.data<char>() + sizeof header,
+      bytes);
   transfer.received += bytes;
   grant(source, transfer);
   return {};

@@ -24,9 +24,9 @@ Buffer buffer_of(std::vector<T>& values, ElementType type = ElementType::uint8) 
 
 // The hosts of one job's members, named worker-0, worker-1, ...
 struct Cast {
-  explicit Cast(std::uint32_t size) {
+  explicit Cast(std::uint32_t size, LocalPath local = LocalPath::shared_memory) {
     for (std::uint32_t rank = 0; rank < size; ++rank) {
-      hosts.push_back(CollectiveHost::listen("tcp://127.0.0.1:*", test_keys()).value());
+      hosts.push_back(CollectiveHost::listen("tcp://127.0.0.1:*", test_keys(), local).value());
       members.push_back({"worker-" + std::to_string(rank), hosts.back()->endpoint()});
     }
   }

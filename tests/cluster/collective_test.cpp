@@ -26,20 +26,31 @@ namespace {
 
 using std::chrono::milliseconds;
 
-class Collectives : public ::testing::TestWithParam<std::uint32_t> {};
+using RanksAndPath = std::tuple<std::uint32_t, LocalPath>;
+
+class Collectives : public ::testing::TestWithParam<RanksAndPath> {
+ protected:
+  std::uint32_t size_ = std::get<0>(GetParam());
+  LocalPath path_ = std::get<1>(GetParam());
+};
+
+std::string name_of(const ::testing::TestParamInfo<RanksAndPath>& info) {
+  const auto [size, path] = info.param;
+  return std::to_string(size) + (path == LocalPath::sockets ? "_sockets" : "_shared_memory");
+}
 
 TEST_P(Collectives, AllToAll) {
-  Cast cast(GetParam());
+  Cast cast(size_, path_);
   cast.run(1, [](Collective& ranks) { exchange_parcels(ranks, 9'000'001); });
 }
 
 TEST_P(Collectives, AllGather) {
-  Cast cast(GetParam());
+  Cast cast(size_, path_);
   cast.run(1, gather_parts);
 }
 
 TEST_P(Collectives, AllReduce) {
-  Cast cast(GetParam());
+  Cast cast(size_, path_);
   cast.run(1, [](Collective& ranks) {
     for (const std::size_t elements : {1u, 5u, 1000u, (4u << 20) + 77u}) {
       // Whole numbers, so that the sum is exact in any order.
@@ -57,7 +68,7 @@ TEST_P(Collectives, AllReduce) {
 }
 
 TEST_P(Collectives, BroadcastFromEveryRoot) {
-  Cast cast(GetParam());
+  Cast cast(size_, path_);
   cast.run(1, [](Collective& ranks) {
     for (const std::size_t bytes : {0u, 3u, 5000001u})
       for (std::uint32_t root = 0; root < ranks.size(); ++root) {
@@ -87,9 +98,9 @@ TEST_P(Collectives, OrderedSumHasTheSameBitsForEveryNumberOfMembers) {
   for (const auto& lane : lanes) alone.add_lane(lane);
   const auto expected = alone.sums().front();
 
-  Cast cast(GetParam());
+  Cast cast(size_, path_);
   std::vector<LaneRange> owned;
-  for (std::uint32_t rank = 0, n = GetParam(); rank < n; ++rank)
+  for (std::uint32_t rank = 0, n = size_; rank < n; ++rank)
     owned.push_back({kLanes * rank / n, kLanes * (rank + 1) / n - kLanes * rank / n});
   cast.run(1, [&](Collective& ranks) {
     const LaneRange mine = owned[ranks.rank()];
@@ -104,7 +115,7 @@ TEST_P(Collectives, OrderedSumHasTheSameBitsForEveryNumberOfMembers) {
 }
 
 TEST_P(Collectives, ManyOperationsAndGenerationsStayInStep) {
-  Cast cast(GetParam());
+  Cast cast(size_, path_);
   for (std::uint64_t generation = 3; generation < 6; ++generation)
     cast.run(generation, [&](Collective& ranks) {
       for (std::uint32_t i = 0; i < 100; ++i) {
@@ -121,8 +132,19 @@ TEST_P(Collectives, ManyOperationsAndGenerationsStayInStep) {
     });
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, Collectives, ::testing::Values(1, 2, 3, 4),
-                         ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Ranks, Collectives,
+                         ::testing::Combine(::testing::Values(1, 2, 3, 4),
+                                            ::testing::Values(LocalPath::shared_memory,
+                                                              LocalPath::sockets)),
+                         name_of);
+
+TEST(CollectivePaths, MembersThatCannotShareMemoryUseSockets) {
+  Cast cast(3);
+  cast.hosts[1] =
+      CollectiveHost::listen("tcp://127.0.0.1:*", test_keys(), LocalPath::sockets).value();
+  cast.members[1].endpoint = cast.hosts[1]->endpoint();
+  cast.run(1, [](Collective& ranks) { exchange_parcels(ranks, 9'000'001); });
+}
 
 // ---- Failure ----
 

@@ -10,6 +10,8 @@
 #include <random>
 #include <thread>
 
+#include "cluster/shards.h"
+
 namespace crabcast::cluster {
 namespace {
 
@@ -156,6 +158,15 @@ TEST(OrderedReduction, RanksMayHoldLanesInAnyOrderOrNone) {
   const Lanes lanes = random_lanes(5, 100, random);
   const auto expected = tree_sum(lanes, 0, 5);
   for (const auto& result : reduced_by(lanes, {{3, 2}, {0, 0}, {0, 3}}, 100))
+    EXPECT_TRUE(same_bits(result, expected));
+}
+
+TEST(OrderedReduction, BlocksDoNotShow) {
+  std::mt19937 random(4);
+  const std::size_t elements = 2 * kReduceBlock + 35;
+  const Lanes lanes = random_lanes(3, elements, random);
+  const auto expected = tree_sum(lanes, 0, 3);
+  for (const auto& result : reduced_by(lanes, {{0, 2}, {2, 1}}, elements))
     EXPECT_TRUE(same_bits(result, expected));
 }
 
