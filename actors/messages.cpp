@@ -28,6 +28,14 @@ void answer(const Delivery& request, const google::protobuf::Message& body,
   caf::anon_send(request.sender, OutboundPtr(std::move(message)));
 }
 
+void answer_with(const Delivery& request, pb::Envelope envelope) {
+  if (request.envelope->request() == 0 || !request.sender) return;
+  auto message = std::make_shared<Outbound>();
+  message->envelope = std::move(envelope);
+  message->envelope.set_answers(request.envelope->request());
+  caf::anon_send(request.sender, OutboundPtr(std::move(message)));
+}
+
 void answer(const Delivery& request, const Error& error) {
   answer(request, failure_of(error));
 }

@@ -47,6 +47,7 @@ OutboundPtr outbound(const google::protobuf::Message& body,
 void answer(const Delivery& request, const google::protobuf::Message& body,
             std::vector<cluster::Frame> frames = {});
 void answer(const Delivery& request, const Error& error);
+void answer_with(const Delivery& request, pb::Envelope envelope);  // its body is set
 
 // A Failure body as an Error.
 inline Error error_of(const pb::Failure& failure) {

@@ -27,6 +27,10 @@ void update_on_host(float* p, const float* g, float* m, float* v, std::int64_t c
   }
 }
 
+float* at_element(const at::Tensor& flat, std::int64_t element) {
+  return flat.mutable_data_ptr<float>() + element;
+}
+
 // For tensors that make their step number `step`, from 1.
 AdamWConstants constants_of(const OptimizerSpec& spec, std::int64_t step, double gradient_scale,
                             double rate) {
@@ -66,29 +70,62 @@ AdamW::AdamW(const OptimizerSpec& spec, std::vector<std::int64_t> offsets,
       exp_avg_sq_(at::zeros({offsets_.back()}, options)),
       steps_(offsets_.size() - 1, 0) {}
 
+AdamW::Run AdamW::next_run(std::size_t first, const std::vector<bool>& touched) {
+  Run run{first, first, touched[first]};
+  const std::int64_t made = steps_[first];
+  while (run.end < steps_.size() && touched[run.end] == run.touched &&
+         (!run.touched || steps_[run.end] == made)) {
+    if (run.touched) ++steps_[run.end];
+    ++run.end;
+  }
+  return run;
+}
+
 void AdamW::step(const at::Tensor& parameters, const at::Tensor& gradient, double gradient_scale,
                  const std::vector<bool>& touched, double rate) {
   for (std::size_t i = 0; i < steps_.size();) {
-    if (!touched[i]) {
-      ++i;
-      continue;
-    }
-    // Neighbours that have made as many steps share one loop.
-    std::size_t end = i;
-    const std::int64_t before = steps_[i];
-    while (end < steps_.size() && touched[end] && steps_[end] == before) ++steps_[end++];
-    const AdamWConstants constants = constants_of(spec_, before + 1, gradient_scale, rate);
-    const std::int64_t begin = offsets_[i], count = offsets_[end] - begin;
+    const Run run = next_run(i, touched);
+    i = run.end;
+    if (!run.touched) continue;
+    const AdamWConstants constants = constants_of(spec_, steps_[run.first], gradient_scale, rate);
+    const std::int64_t begin = offsets_[run.first], count = offsets_[run.end] - begin;
     if (parameters.device().is_cpu())
-      update_on_host(parameters.mutable_data_ptr<float>() + begin,
-                     gradient.const_data_ptr<float>() + begin,
-                     exp_avg_.mutable_data_ptr<float>() + begin,
-                     exp_avg_sq_.mutable_data_ptr<float>() + begin, count, constants);
+      update_on_host(at_element(parameters, begin), gradient.const_data_ptr<float>() + begin,
+                     at_element(exp_avg_, begin), at_element(exp_avg_sq_, begin), count, constants);
     else
       cuda::adamw(parameters.narrow(0, begin, count), gradient.narrow(0, begin, count),
                   exp_avg_.narrow(0, begin, count), exp_avg_sq_.narrow(0, begin, count), constants);
-    i = end;
   }
+}
+
+void AdamW::step_into(const TrainedBuffers& into, const at::Tensor& parameters,
+                      const at::Tensor& gradient, double gradient_scale,
+                      const std::vector<bool>& touched, double rate) {
+  // So much at a time that the copy is still in the cache when it is updated.
+  constexpr std::int64_t kBlock = 16 << 10;
+  for (std::size_t i = 0; i < steps_.size();) {
+    const Run run = next_run(i, touched);
+    i = run.end;
+    const AdamWConstants constants =
+        constants_of(spec_, std::max<std::int64_t>(steps_[run.first], 1), gradient_scale, rate);
+    for (std::int64_t begin = offsets_[run.first]; begin < offsets_[run.end]; begin += kBlock) {
+      const std::int64_t count = std::min(kBlock, offsets_[run.end] - begin);
+      float* const p = at_element(into.parameters, begin);
+      float* const m = at_element(into.exp_avg, begin);
+      float* const v = at_element(into.exp_avg_sq, begin);
+      std::copy_n(parameters.const_data_ptr<float>() + begin, count, p);
+      std::copy_n(exp_avg_.const_data_ptr<float>() + begin, count, m);
+      std::copy_n(exp_avg_sq_.const_data_ptr<float>() + begin, count, v);
+      if (run.touched)
+        update_on_host(p, gradient.const_data_ptr<float>() + begin, m, v, count, constants);
+    }
+  }
+  take_moments(into);
+}
+
+void AdamW::take_moments(const TrainedBuffers& buffers) {
+  exp_avg_ = buffers.exp_avg;
+  exp_avg_sq_ = buffers.exp_avg_sq;
 }
 
 }  // namespace crabcast::model

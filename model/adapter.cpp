@@ -74,6 +74,18 @@ at::Tensor AdapterSet::make_leaf(std::size_t first, std::size_t count,
   return leaf;
 }
 
+void AdapterSet::move_to(const at::Tensor& values) {
+  const at::NoGradGuard no_grad;
+  values_ = values;
+  for (Leaf& leaf : leaves_)
+    leaf.tensor.set_data(
+        values_.narrow(0, leaf.offset, leaf.tensor.numel()).view(leaf.tensor.sizes()));
+}
+
+bool AdapterSet::is_shared() const {
+  return values_.storage().use_count() > 1 + leaves_.size();
+}
+
 WeightMap AdapterSet::weights(const Base& base) const {
   return trained_weights_.empty() ? base.weights : trained_weights_;
 }

@@ -49,6 +49,11 @@ class AdapterSet {
   // Element range of each parameter in the buffer: parameters + 1 entries.
   [[nodiscard]] const std::vector<std::int64_t>& offsets() const { return offsets_; }
   [[nodiscard]] const at::Tensor& values() const { return values_; }
+  // From now on the parameters are in this buffer, of the same size and on the same device; what
+  // the layers hold moves along. Not between begin_gradient and end_gradient.
+  void move_to(const at::Tensor& values);
+  // Somebody else holds a part of the buffer.
+  [[nodiscard]] bool is_shared() const;
   [[nodiscard]] std::int64_t elements() const { return offsets_.back(); }
 
   // From here to end_gradient, backward passes add into one zeroed buffer.

@@ -4,14 +4,18 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
+#include <initializer_list>
 #include <utility>
 
 #include "model/adamw.h"
@@ -105,6 +109,14 @@ at::ScalarType scalar_type(Precision precision) {
   return precision == Precision::bfloat16 ? at::kBFloat16 : at::kFloat;
 }
 
+// Has the kernel provide all pages now, where it can; else they come when they are written.
+void populate(void* data, std::size_t bytes) {
+  constexpr std::uintptr_t kPage = 4096;
+  const auto begin = reinterpret_cast<std::uintptr_t>(data) & ~(kPage - 1);
+  const auto end = reinterpret_cast<std::uintptr_t>(data) + bytes;
+  (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
+}
+
 // Eight sums of every eighth element: a fixed order that the compiler can vectorize.
 double sum_of_squares(const float* data, std::int64_t count) {
   std::array<double, 8> sums{};
@@ -193,7 +205,14 @@ class LocalSession final : public Session {
     const double rate = learning_rate(step);
     const double limit = options_.optimizer.clip_norm;
     const double clip = limit > 0 ? clip_factor(gradient_norm(gradient, tokens), limit) : 1.0;
-    optimizer_.step(adapters_.values(), gradient.to(device_), clip / tokens, touched, rate);
+    if (!is_shared()) {
+      optimizer_.step(adapters_.values(), gradient.to(device_), clip / tokens, touched, rate);
+      return rate;
+    }
+    const TrainedBuffers old = buffers(), next = other_buffers();
+    optimizer_.step_into(next, old.parameters, gradient, clip / tokens, touched, rate);
+    adapters_.move_to(next.parameters);
+    before_ = old;
     return rate;
   }
 
@@ -210,7 +229,9 @@ class LocalSession final : public Session {
   }
 
   [[nodiscard]] std::vector<NamedTensor> state() const override {
-    return export_state(adapters_, optimizer_);
+    auto state = export_state(adapters_, optimizer_);
+    prepare_other_buffers();
+    return state;
   }
 
   Status load_initial_adapter() override {
@@ -220,13 +241,16 @@ class LocalSession final : public Session {
       auto file = open_adapter(*spec.init);
       if (!file) return fail(file.error());
       CRABCAST_TRY(check_adapter(*file, thinker_.config, spec, base_hash_));
+      leave_snapshots();
       return import_parameters(file->tensors, adapters_);
     });
   }
 
   Status load_state(const std::vector<NamedTensor>& tensors, bool adapter_only) override {
-    return guarded("load_state", kWhenFull,
-                   [&] { return import_state(tensors, adapter_only, adapters_, optimizer_); });
+    return guarded("load_state", kWhenFull, [&] {
+      leave_snapshots();
+      return import_state(tensors, adapter_only, adapters_, optimizer_);
+    });
   }
 
   Result<std::vector<Generated>> generate(const ModelInput& prompts,
@@ -243,6 +267,63 @@ class LocalSession final : public Session {
   // The number belongs to the calling thread (OpenMP), so each call sets it.
   void use_threads() const {
     if (at::get_num_threads() != options_.threads) at::set_num_threads(options_.threads);
+  }
+
+  [[nodiscard]] TrainedBuffers buffers() const {
+    return {adapters_.values(), optimizer_.exp_avg(), optimizer_.exp_avg_sq()};
+  }
+
+  // Somebody, perhaps on another thread, holds a snapshot of what is there now.
+  [[nodiscard]] bool is_shared() const {
+    const bool shared = adapters_.is_shared() || optimizer_.exp_avg().storage().use_count() > 1 ||
+                        optimizer_.exp_avg_sq().storage().use_count() > 1;
+    std::atomic_thread_fence(std::memory_order_acquire);  // after its last look
+    return shared && device_.is_cpu();
+  }
+
+  // While somebody holds a snapshot, training goes on in other buffers: those of the snapshot
+  // before, if nobody holds it any more, or new ones. Their pages are made while the next lanes are
+  // computed, so that the update does not wait for them.
+  void prepare_other_buffers() const {
+    if (!device_.is_cpu() || other_.valid() || is_free(before_)) return;
+    other_ = std::async(std::launch::async, [elements = parameters()] {
+      const auto made = [elements] {
+        const at::Tensor buffer = at::empty({elements}, at::kFloat);
+        populate(buffer.mutable_data_ptr(), buffer.nbytes());
+        return buffer;
+      };
+      return TrainedBuffers{made(), made(), made()};
+    });
+  }
+
+  TrainedBuffers other_buffers() {
+    if (!is_free(before_)) {
+      prepare_other_buffers();
+      before_ = {};
+      return other_.get();
+    }
+    std::atomic_thread_fence(std::memory_order_acquire);  // after the last look at them
+    return std::exchange(before_, {});
+  }
+
+  static bool is_free(const TrainedBuffers& buffers) {
+    const std::initializer_list<const at::Tensor*> all = {&buffers.parameters, &buffers.exp_avg,
+                                                          &buffers.exp_avg_sq};
+    return std::all_of(all.begin(), all.end(), [](const at::Tensor* each) {
+      return each->defined() && each->storage().use_count() == 1;
+    });
+  }
+
+  void leave_snapshots() {
+    if (!is_shared()) return;
+    const at::NoGradGuard no_grad;
+    const TrainedBuffers old = buffers(), next = other_buffers();
+    next.parameters.copy_(old.parameters);
+    next.exp_avg.copy_(old.exp_avg);
+    next.exp_avg_sq.copy_(old.exp_avg_sq);
+    optimizer_.take_moments(next);
+    adapters_.move_to(next.parameters);
+    before_ = old;
   }
 
   void check_gradient(const at::Tensor& gradient) const {
@@ -312,6 +393,8 @@ class LocalSession final : public Session {
   AdapterSet adapters_;
   const Thinker thinker_;
   AdamW optimizer_;
+  TrainedBuffers before_;                      // of the last snapshot that an update left behind
+  mutable std::future<TrainedBuffers> other_;  // being made
 };
 
 }  // namespace

@@ -24,11 +24,7 @@ struct Slot {
 };
 
 // The flat buffers that parameters and moments are ranges of.
-struct Buffers {
-  at::Tensor values, exp_avg, exp_avg_sq;
-};
-
-Buffers buffers_of(const AdapterSet& adapters, const AdamW& optimizer) {
+TrainedBuffers buffers_of(const AdapterSet& adapters, const AdamW& optimizer) {
   return {adapters.values(), optimizer.exp_avg(), optimizer.exp_avg_sq()};
 }
 
@@ -57,12 +53,12 @@ Slot parameter_slot(std::string_view prefix, const AdapterSet& adapters, const a
   return slot;
 }
 
-std::vector<Slot> list_slots(const AdapterSet& adapters, AdamW& optimizer, const Buffers& buffers,
-                             bool adapter_only) {
+std::vector<Slot> list_slots(const AdapterSet& adapters, AdamW& optimizer,
+                             const TrainedBuffers& buffers, bool adapter_only) {
   std::vector<Slot> slots;
   const auto& parameters = adapters.parameters();
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    slots.push_back(parameter_slot(kAdapter, adapters, buffers.values, i, at::kFloat));
+    slots.push_back(parameter_slot(kAdapter, adapters, buffers.parameters, i, at::kFloat));
   if (adapter_only) return slots;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const std::string name = std::string(kOptimizer) + parameters[i].name;
@@ -95,12 +91,12 @@ Status fill(const std::vector<Slot>& slots, const std::vector<NamedTensor>& give
 
 std::vector<NamedTensor> export_state(const AdapterSet& adapters, const AdamW& optimizer) {
   std::vector<NamedTensor> state;
-  // Three large copies take less time than one for each tensor; training waits for them.
-  Buffers copies = buffers_of(adapters, optimizer);
-  for (at::Tensor* buffer : {&copies.values, &copies.exp_avg, &copies.exp_avg_sq})
-    *buffer = buffer->to(at::kCPU, at::kFloat, false, true);
+  TrainedBuffers buffers = buffers_of(adapters, optimizer);
+  // From a device, three large copies take less time than one for each tensor.
+  for (at::Tensor* buffer : {&buffers.parameters, &buffers.exp_avg, &buffers.exp_avg_sq})
+    *buffer = buffer->to(at::kCPU);
   // The slots' write functions stay unused here.
-  for (const Slot& slot : list_slots(adapters, const_cast<AdamW&>(optimizer), copies, false))
+  for (const Slot& slot : list_slots(adapters, const_cast<AdamW&>(optimizer), buffers, false))
     state.push_back({slot.name, slot.read()});
   return state;
 }

@@ -14,7 +14,8 @@
 
 namespace crabcast::model {
 
-// Copies, contiguous, on the host.
+// Contiguous, on the host. Of a session on the host they are ranges of its own buffers, without a
+// copy: nobody may write to them, and while somebody holds them the session may not, either.
 std::vector<NamedTensor> export_state(const AdapterSet& adapters, const AdamW& optimizer);
 
 // All or nothing: with any mistake nothing is changed, and the error (corrupt) names every tensor

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 
 namespace crabcast::storage {
 
@@ -27,6 +28,29 @@ Status make_folder(const std::filesystem::path& folder) {
   std::filesystem::create_directory(whole, error);
   if (error) return fail(error_from_errno(error.value(), "make the folder " + whole.string()));
   return sync_folder(parent);
+}
+
+Status replace_file(const std::filesystem::path& path, const std::string& text) {
+  const std::string beside = path.string() + ".new";
+  const int file = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (file < 0) return fail(error_from_errno(errno, "open " + beside));
+  int number = 0;
+  for (std::size_t done = 0; done < text.size() && number == 0;) {
+    const ssize_t written = ::write(file, text.data() + done, text.size() - done);
+    if (written >= 0)
+      done += static_cast<std::size_t>(written);
+    else if (errno != EINTR)
+      number = errno;
+  }
+  if (number == 0 && ::fsync(file) != 0) number = errno;
+  if (::close(file) != 0 && number == 0) number = errno;
+  if (number == 0 && ::rename(beside.c_str(), path.c_str()) != 0) number = errno;
+  if (number != 0) {
+    ::unlink(beside.c_str());
+    return fail(error_from_errno(number, "write " + path.string()));
+  }
+  const auto folder = path.parent_path();
+  return sync_folder(folder.empty() ? "." : folder);
 }
 
 }  // namespace crabcast::storage

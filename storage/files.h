@@ -1,7 +1,8 @@
-// Folders that survive power loss.
+// Folders and small files that survive power loss.
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "protocol/error.h"
 
@@ -11,5 +12,8 @@ namespace crabcast::storage {
 Status make_folder(const std::filesystem::path& folder);
 // Makes the names in the folder durable.
 Status sync_folder(const std::filesystem::path& folder);
+
+// The file holds all of `text`, or what it held before, at every moment; durable when it returns.
+Status replace_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace crabcast::storage

@@ -90,8 +90,8 @@ Result<WorkerPlan> plan_worker(const JobSpec& spec, const std::string& base,
   // Lanes are summed and exchanged, and checkpoints copied, on the host.
   if (!on_gpu) {
     plan.parts.push_back({"reduction", 2 * memory.gradient, "the sum of lanes, and the exchange"});
-    plan.parts.push_back(
-        {"snapshot", memory.adapter + memory.optimizer, "while a checkpoint is stored"});
+    plan.parts.push_back({"snapshot", memory.adapter + memory.optimizer,
+                          "while a checkpoint is stored, and kept for the next"});
   }
   plan.parts.push_back({"activations", memory.activations,
                         (spec.train.pack_tokens ? "of one pack; train.recompute: "

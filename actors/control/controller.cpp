@@ -1,435 +1,301 @@
-// The controller: what it makes of each message, its agents and coordinators, and placement.
+// The controller actor: brings messages to the ClusterMachine, and carries out what it decides.
 #include "actors/control/controller.h"
 
 #include <spdlog/spdlog.h>
 
 #include <caf/all.hpp>
+#include <map>
+#include <optional>
 
-#include "actors/control/controller_state.h"
+#include "actors/control/cluster_machine.h"
+#include "actors/control/policy_file.h"
+#include "actors/control/registry_actor.h"
 
 namespace crabcast::actors {
 namespace {
 
 using recovered_atom = caf::atom_constant<caf::atom("recovered")>;
-
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
 constexpr auto kTick = std::chrono::milliseconds(500);
-constexpr auto kRecovery = std::chrono::seconds(5);  // for agents and coordinators to come back
+// How long the controller waits for its registry before it takes a write for failed.
+constexpr auto kRegistryTimeout = std::chrono::seconds(30);
+// An agent may wait for processes to end and for its disk before it starts a coordinator; and a
+// trace takes some steps.
+constexpr auto kPeerTimeout = std::chrono::seconds(60);
+constexpr std::size_t kEventsLimit = 1000;
 
-bool is_coordinator(const scheduler::RolePlacement& role) {
-  return role.kind == pb::ROLE_COORDINATOR;
+Moment now() {
+  return {Clock::now(), unix_ms_now()};
 }
 
-}  // namespace
+struct ControllerState {
+  static inline const char* name = "controller";
+  explicit ControllerState(caf::event_based_actor* s) : self(s) {}
+
+  caf::event_based_actor* self;
+  ControllerOptions options;
+  std::optional<PolicyFile> policy;
+  std::optional<ClusterMachine> machine;
+  caf::actor registry;
+  std::map<PeerNumber, caf::actor> peers;  // agents and coordinators
+  std::map<caf::actor_addr, PeerNumber> numbers;
+  PeerNumber last_peer = 0;
+  std::map<RequestNumber, DeliveryPtr> waiting;
+  RequestNumber last_request = 0;
+
+  Status load();
+  void deliver(const DeliveryPtr& message);
+  PeerNumber number_of(const caf::actor& peer);
+  RequestNumber note(const DeliveryPtr& message);
+  void down(const caf::down_msg& message);
+  void send_events(const DeliveryPtr& message);
+  void load_policy(const DeliveryPtr& message);
+  void follow_policy();
+
+  void carry_out();
+  DeliveryPtr take(RequestNumber request);
+  void act(Answer& action);
+  void act(Refuse& action);
+  void act(StoreJob& action);
+  void act(StoreNode& action);
+  void act(StoreEvents& action);
+  void act(Tell& action);
+  void act(Forward& action);
+  void act(StartCoordinator& action);
+  void stored(std::uint64_t write);
+  void not_stored(std::uint64_t write, const caf::error& error);
+};
 
 // ---- start ------------------------------------------------------------------------------------
 
 Status ControllerState::load() {
-  auto records = options.registry->jobs();  // before any other thread uses the registry
-  if (!records) return fail(records.error());
-  for (auto& record : *records) {
-    auto spec = parse_job_spec(record.spec_yaml(), record.job());
-    if (!spec) {
-      spdlog::error("job {} of the registry has a spec that this version cannot read: {}",
-                    record.job(), spec.error().text());
-      continue;
-    }
-    auto& job = jobs[record.job()];
-    job.record = std::move(record);
-    job.spec = std::move(*spec);
-  }
+  policy.emplace(options.policy);
+  auto read = policy->read();
+  if (!read) return fail(read.error());
+  auto jobs = options.registry->jobs();  // before any other thread uses the registry
+  if (!jobs) return fail(jobs.error());
+  auto nodes = options.registry->nodes();
+  if (!nodes) return fail(nodes.error());
+  // Numbers count on from here; those of jobs that were stored are not given again.
+  auto seq = options.registry->next_submit_seq();
+  if (!seq) return fail(seq.error());
+  machine.emplace(ClusterOptions{options.endpoint, options.recover, std::move(*read)},
+                  ClusterHistory{std::move(*jobs), std::move(*nodes), *seq});
   return {};
-}
-
-// Jobs whose coordinator did not come back in time start again, or wait to be run again.
-void ControllerState::recovered() {
-  recovering = false;
-  for (auto& [id, job] : jobs) {
-    if (ended(job.record.state()) || job.record.state() == pb::JOB_STOPPED || job.coordinator)
-      continue;
-    if (job.queued > 0) continue;  // it was submitted meanwhile
-    if (options.recover) {
-      event(id, pb::SEVERITY_WARNING, "requeued", "its coordinator did not come back");
-      if (active(job.record.state()))
-        tell_of_lost_node(job, node_of_coordinator(job),
-                          "while the controller was away, its agent went away, and with it the "
-                          "coordinator of the job");
-      enqueue(job);
-      continue;
-    }
-    job.record.set_state(pb::JOB_STOPPED);
-    job.record.set_reason("its run ended before it did; run it again to go on");
-    store(job);
-  }
 }
 
 // ---- messages ---------------------------------------------------------------------------------
 
 void ControllerState::deliver(const DeliveryPtr& message) {
-  const auto& envelope = *message->envelope;
-  const auto job_of = [&](const std::string& id) -> Job* {
-    auto found = jobs.find(id);
-    if (found != jobs.end()) return &found->second;
-    answer(*message, Error{Errc::not_found, "no job is named '" + id + "'; see crabcast ps"});
-    return nullptr;
-  };
-  switch (envelope.body_case()) {
-    case pb::Envelope::kSubmitJob:
-      return submit(message);
-    case pb::Envelope::kCancelJob:
-      return cancel(*message);
-    case pb::Envelope::kScaleJob:
-      return scale(message);
-    case pb::Envelope::kPinCheckpoint:
-      return pin(message);
-    case pb::Envelope::kListJobs: {
-      pb::JobList list;
-      for (const auto& [id, job] : jobs)
-        if (envelope.list_jobs().all() || !ended(job.record.state()))
-          *list.add_jobs() = status_of(job);
-      return answer(*message, list);
-    }
-    case pb::Envelope::kGetJob:
-      if (Job* job = job_of(envelope.get_job().job())) answer(*message, status_of(*job));
-      return;
+  switch (message->envelope->body_case()) {
     case pb::Envelope::kGetEvents:
       return send_events(message);
-    case pb::Envelope::kGetLog:
-      return forward_log(message);
-    case pb::Envelope::kListActors:
-      return list_actors(*message);
-    case pb::Envelope::kListNodes:
-      return list_nodes(*message);
-    case pb::Envelope::kRegisterAgent:
-      return agent_joined(*message);
-    case pb::Envelope::kAgentReport:
-      return agent_reported(envelope.agent_report());
-    case pb::Envelope::kRegisterCoordinator:
-      return coordinator_joined(*message);
-    case pb::Envelope::kJobReport:
-      return job_reported(*message);
-    case pb::Envelope::kRoleExited:
-      return coordinator_exited(*message);
-    case pb::Envelope::kRoleStarted:  // its agent started it again
-      if (auto found = jobs.find(envelope.role_started().job()); found != jobs.end())
-        coordinator_runs(found->second, envelope.role_started());
-      return;
-    case pb::Envelope::kDone:
-      return;
+    case pb::Envelope::kLoadPolicy:
+      return load_policy(message);
+    case pb::Envelope::kGetPolicy:
+      return answer(*message, policy->text());
     default:
-      answer(*message, Error{Errc::unsupported, "a controller takes no such message"});
+      break;
   }
+  const bool joins = message->envelope->has_register_agent() ||
+                     message->envelope->has_register_coordinator();
+  const auto peer = joins ? number_of(message->sender) : PeerNumber{0};
+  machine->on_message(peer, note(message), *message->envelope, now());
+  carry_out();
 }
 
-// ---- coordinators -------------------------------------------------------------------------------
-
-void ControllerState::coordinator_joined(const Delivery& message) {
-  const auto& body = message.envelope->register_coordinator();
-  auto found = jobs.find(body.job());
-  if (found == jobs.end()) return answer(message, Error{Errc::not_found, "unknown job"});
-  Job& job = found->second;
-  if (const Status current = check_fence(job, body.fence()); !current)
-    return answer(message, current.error());
-  const bool waits = job.record.state() == pb::JOB_PENDING;  // for a start that it does not need
-  if (waits && !agents.contains(node_of_coordinator(job)))
-    return answer(message, Error{Errc::unavailable, "its node has not joined again yet"});
-  const bool adopted = waits || (recovering && !job.coordinator && active(job.record.state()));
-  answer(message, pb::Done{});
-  job.coordinator = message.sender;
-  job.coordinator_pid = body.pid();
-  job.status = body.status();
-  self->monitor(job.coordinator);
-  tell_newer_placement(job, body.status());
-  self->send(job.coordinator, outbound(nodes_for_replicas(job)));
-  if (job.record.state() != pb::JOB_RUNNING) {
-    job.record.set_state(pb::JOB_RUNNING);
-    if (job.record.started_unix_ms() == 0) job.record.set_started_unix_ms(unix_ms_now());
-    store(job);
+PeerNumber ControllerState::number_of(const caf::actor& peer) {
+  const auto [known, is_new] = numbers.emplace(peer.address(), last_peer + 1);
+  if (is_new) {
+    peers[++last_peer] = peer;
+    self->monitor(peer);
   }
-  if (adopted) adopt(job);
+  return known->second;
 }
 
-void ControllerState::job_reported(const Delivery& message) {
-  const auto& body = message.envelope->job_report();
-  auto found = jobs.find(body.status().job());
-  if (found == jobs.end()) return answer(message, Error{Errc::not_found, "unknown job"});
-  Job& job = found->second;
-  if (const Status current = check_fence(job, body.fence()); !current)
-    return answer(message, current.error());
-  job.status = body.status();
-  release_left(job);
-  if (body.events_size() > 0) {
-    auto events =
-        std::make_shared<const std::vector<pb::Event>>(body.events().begin(), body.events().end());
-    self->request(registry, kRegistryTimeout, PutEvents{std::move(events)})
-        .then([] {},
-              [](const caf::error& error) {
-                spdlog::error("events were not stored: {}", from_caf(error).message);
-              });
-  }
-  if (body.ended())
-    finish(job, body.status().state(), body.status().reason(),
-           errc_from_number(static_cast<std::uint32_t>(body.status().error_code())));
-  answer(message, pb::Done{});
+RequestNumber ControllerState::note(const DeliveryPtr& message) {
+  if (message->envelope->request() == 0) return 0;
+  waiting[++last_request] = message;
+  return last_request;
 }
 
-// Two coordinators of one job: only the one that was started last may act (T-1).
-Status ControllerState::check_fence(const Job& job, std::uint64_t fence) {
-  const auto& id = job.record.job();
-  if (fence != job.record.attempts())
-    return fail(Errc::stale_generation,
-                "job " + id + " was started again: its coordinator has fence " +
-                    std::to_string(job.record.attempts()) + ", not " + std::to_string(fence));
-  if (ended(job.record.state()) || job.record.state() == pb::JOB_STOPPED)
-    return fail(Errc::stale_generation, "job " + id + " is over");
-  return {};
+void ControllerState::down(const caf::down_msg& message) {
+  const auto known = numbers.find(message.source);
+  if (known == numbers.end()) return;
+  const PeerNumber number = known->second;
+  numbers.erase(known);
+  peers.erase(number);
+  machine->on_down(number, now());
+  carry_out();
 }
 
-void ControllerState::coordinator_runs(Job& job, const pb::RoleStarted& started) {
-  if (started.kind() == pb::ROLE_COORDINATOR && started.fence() == job.record.attempts())
-    job.coordinator_pid = started.pid();
+void ControllerState::send_events(const DeliveryPtr& message) {
+  const auto& query = message->envelope->get_events();
+  if (!query.job().empty() && !machine->knows(query.job()))
+    return answer(*message, Error{Errc::not_found, "no job is named '" + query.job() + "'"});
+  const auto limit =
+      query.limit() == 0 ? kEventsLimit : std::min<std::size_t>(query.limit(), kEventsLimit);
+  self->request(registry, kRegistryTimeout, ReadEvents{query.job(), query.after_seq(), limit})
+      .then(
+          [message](const EventsRead& read) {
+            pb::EventList list;
+            for (const auto& one : *read.events) *list.add_events() = one;
+            answer(*message, list);
+          },
+          [message](const caf::error& error) { answer(*message, from_caf(error)); });
 }
 
-// The end of an earlier one says nothing about the job.
-void ControllerState::coordinator_exited(const Delivery& message) {
-  const auto& exit = message.envelope->role_exited();
-  answer(message, pb::Done{});
-  auto found = jobs.find(exit.job());
-  if (found == jobs.end()) return;
-  Job& job = found->second;
-  if (exit.fence() != job.record.attempts()) return;
-  job.coordinator = nullptr;
-  if (!active(job.record.state())) return;  // it had reported its end
-  if (exit.exit_code() == 0) {
-    // It did what it had to do while no controller was there to be told; its store knows.
-    event(exit.job(), pb::SEVERITY_INFO, "requeued",
-          "its coordinator ended while the controller was away, and is asked again how");
-    self->send(scheduler, JobGone{JobId{exit.job()}});
-    enqueue(job);
-    store(job);
+void ControllerState::load_policy(const DeliveryPtr& message) {
+  const auto& yaml = message->envelope->load_policy().yaml();
+  auto loaded = yaml.empty() ? policy->read() : policy->replace(yaml);
+  if (!loaded) return answer(*message, loaded.error());
+  machine->set_policy(std::move(*loaded), now());
+  carry_out();
+  answer(*message, pb::Done{});
+}
+
+void ControllerState::follow_policy() {
+  auto changed = policy->read_if_changed();
+  if (!changed) return;
+  if (!*changed) {
+    spdlog::error("the policy stays as it was: {}", changed->error().message);
     return;
   }
-  finish(job, pb::JOB_FAILED,
-         "its coordinator ended unexpectedly (exit code " + std::to_string(exit.exit_code()) +
-             ", signal " + std::to_string(exit.signal()) + "): " + exit.last_lines(),
-         Errc::process_died);
+  spdlog::info("the policy is read again");
+  machine->set_policy(std::move(**changed), now());
 }
 
-// ---- placement --------------------------------------------------------------------------------
+// ---- actions ----------------------------------------------------------------------------------
 
-void ControllerState::decided(const Decisions& decisions) {
-  for (auto& [id, job] : jobs) job.pending.clear();
-  for (const auto& pending : decisions.pending)
-    if (auto found = jobs.find(pending.job.value()); found != jobs.end())
-      found->second.pending = pending.text;
-  for (const auto& placement : decisions.placements) place(placement);
-}
-
-void ControllerState::place(const scheduler::Placement& placement) {
-  auto found = jobs.find(placement.job.value());
-  if (found == jobs.end()) return;
-  Job& job = found->second;
-  if (placement.attempt != job.queued) return;
-  const bool grows = active(job.record.state());
-  if (!grows && job.record.state() != pb::JOB_PENDING) return;  // it is over
-  if (grows && std::any_of(placement.roles.begin(), placement.roles.end(), is_coordinator))
-    return;  // it was decided before its coordinator was found again
-  if (!grows && !fits_its_store(job, placement)) {  // it was decided before the nodes were known
-    self->send(scheduler, JobGone{placement.job});
-    return enqueue(job);
+void ControllerState::carry_out() {
+  while (!machine->actions.empty()) {
+    auto actions = std::exchange(machine->actions, {});
+    for (auto& action : actions) std::visit([this](auto& each) { act(each); }, action);
   }
-  if (!grows) job.record.clear_placement();
-  pb::PlacementChanged added;
-  added.set_job(job.record.job());
-  for (const auto& role : placement.roles) {
-    const auto& known = job.record.placement();
-    auto old = std::find_if(known.begin(), known.end(),
-                            [&](const auto& slot) { return slot.role() == role.role; });
-    const auto agent = agents.find(role.node.value());
-    const std::string endpoint = agent == agents.end() ? std::string{} : agent->second.endpoint;
-    if (grows && old != known.end() && old->node() == role.node.value() &&
-        old->agent_endpoint() == endpoint)
-      continue;
-    pb::RoleSlot slot;
-    slot.set_role(role.role);
-    slot.set_kind(static_cast<pb::RoleKind>(role.kind));
-    slot.set_node(role.node.value());
-    slot.mutable_resources()->set_cpus(static_cast<double>(role.need.cpu_millis) / 1000.0);
-    slot.mutable_resources()->set_gpus(static_cast<std::uint32_t>(role.need.gpus));
-    slot.mutable_resources()->set_memory_bytes(static_cast<std::uint64_t>(role.need.memory_bytes));
-    slot.set_agent_endpoint(endpoint);
-    if (old != known.end())
-      *job.record.mutable_placement(static_cast<int>(old - known.begin())) = slot;
-    else
-      *job.record.add_placement() = slot;
-    *added.add_placement() = slot;
-  }
-  if (grows) {
-    if (job.coordinator && added.placement_size() > 0) self->send(job.coordinator, outbound(added));
-    store(job);
-    return;
-  }
-  job.record.set_state(pb::JOB_STARTING);
-  job.record.set_attempts(job.record.attempts() + 1);
-  job.coordinator_pid = 0;
-  const auto id = job.record.job();
-  store(job, [this, id] { start_coordinator(jobs.at(id)); });
 }
 
-void ControllerState::start_coordinator(Job& job) {
-  const auto id = job.record.job();
-  const auto node = node_of_coordinator(job);
-  auto agent = agents.find(node);
-  if (agent == agents.end()) return;  // gone meanwhile: `down` puts the job back into the queue
-  pb::StartRole start;
-  auto& launch = *start.mutable_launch();
-  launch.set_job(id);
-  for (const auto& slot : job.record.placement()) {
-    *launch.add_placement() = slot;
-    if (slot.kind() == pb::ROLE_COORDINATOR) *launch.mutable_slot() = slot;
-  }
-  launch.set_spec_yaml(job.record.spec_yaml());
-  launch.set_controller_endpoint(options.endpoint);
-  const auto fence = job.record.attempts();
-  launch.set_fence(fence);
-  event(id, pb::SEVERITY_INFO, "placed", "coordinator on node " + node);
-  self->request(agent->second.handle, kAgentTimeout, outbound(start))
-      .then(
-          [this, id](const DeliveryPtr& started) {
-            coordinator_runs(jobs.at(id), started->envelope->role_started());
-          },
-          [this, id, fence](const caf::error& error) {
-            const auto why = from_caf(error);
-            // The node went, or the job was placed again: then another start counts.
-            if (jobs.at(id).record.attempts() != fence || !active(jobs.at(id).record.state()))
-              return;
-            finish(jobs.at(id), pb::JOB_FAILED,
-                   "its coordinator could not be started: " + why.message, why.code);
-          });
+DeliveryPtr ControllerState::take(RequestNumber request) {
+  const auto known = waiting.extract(request);
+  return known.empty() ? nullptr : known.mapped();
 }
 
-void ControllerState::finish(Job& job, pb::JobState state, const std::string& reason, Errc code) {
-  job.record.set_state(state);
-  job.record.set_reason(reason);
-  job.record.set_error_code(static_cast<std::int32_t>(code));
-  job.record.set_ended_unix_ms(unix_ms_now());
-  job.coordinator = nullptr;
-  store(job);
-  self->send(scheduler, JobGone{JobId{job.record.job()}});
+void ControllerState::act(Answer& action) {
+  if (const auto message = take(action.request)) answer_with(*message, std::move(action.body));
 }
 
-// ---- helpers ----------------------------------------------------------------------------------
+void ControllerState::act(Refuse& action) {
+  if (const auto message = take(action.request)) answer(*message, action.error);
+}
 
-void ControllerState::store(const Job& job, std::function<void()> then,
-                            std::function<void(const Error&)> on_error) {
+void ControllerState::act(StoreJob& action) {
   self->request(registry, kRegistryTimeout,
-                PutJob{std::make_shared<const pb::JobRecord>(job.record)})
-      .then(
-          [then] {
-            if (then) then();
-          },
-          [on_error, id = job.record.job()](const caf::error& error) {
-            const auto why = from_caf(error);
-            spdlog::error("job {} was not stored: {}", id, why.message);
-            if (on_error) on_error(why);
-          });
+                PutJob{std::make_shared<const pb::JobRecord>(std::move(action.record))})
+      .then([this, write = action.write] { stored(write); },
+            [this, write = action.write](const caf::error& error) { not_stored(write, error); });
 }
 
-// H-1: there is no coordinator left to tell of it.
-void ControllerState::tell_of_lost_node(const Job& job, const std::string& node,
-                                        const std::string& evidence) {
-  pb::Event event;
-  event.set_job(job.record.job());
-  event.set_subject("agent@" + node);
-  event.set_severity(pb::SEVERITY_WARNING);
-  event.set_kind("incident");
-  auto& detail = *event.mutable_incident();
-  if (own_standstill.is_heard_of(Clock::now())) {
-    event.set_subject("controller");
-    detail.set_evidence("the controller stood still, and node " + node + " gave it up");
-  } else {
-    detail.set_evidence(evidence);
-  }
-  detail.set_culprit(event.subject());
-  if (job.status) {
-    event.set_step(job.status->step());
-    event.set_generation(job.status->generation());
-    detail.set_last_operation("after step " + std::to_string(job.status->step()));
-  }
-  event.set_message(detail.evidence() + "; the job waits for a place to go on");
-  put_event(std::move(event));
-}
-
-void ControllerState::event(const std::string& job, pb::Severity severity, const std::string& kind,
-                            const std::string& message) {
-  pb::Event event;
-  event.set_job(job);
-  event.set_subject(job);
-  event.set_severity(severity);
-  event.set_kind(kind);
-  event.set_message(message);
-  put_event(std::move(event));
-}
-
-void ControllerState::put_event(pb::Event event) {
-  event.set_unix_ms(unix_ms_now());
+void ControllerState::act(StoreNode& action) {
   self->request(registry, kRegistryTimeout,
-                PutEvents{std::make_shared<const std::vector<pb::Event>>(1, std::move(event))})
+                PutNode{std::make_shared<const pb::NodeRecord>(std::move(action.record))})
+      .then([this, write = action.write] { stored(write); },
+            [this, write = action.write](const caf::error& error) { not_stored(write, error); });
+}
+
+void ControllerState::stored(std::uint64_t write) {
+  machine->on_stored(write, now());
+  carry_out();
+}
+
+void ControllerState::not_stored(std::uint64_t write, const caf::error& error) {
+  const Error why = from_caf(error);
+  spdlog::error("the registry did not store a record: {}", why.message);
+  machine->on_not_stored(write, why, now());
+  carry_out();
+}
+
+void ControllerState::act(StoreEvents& action) {
+  self->request(
+          registry, kRegistryTimeout,
+          PutEvents{std::make_shared<const std::vector<pb::Event>>(std::move(action.events))})
       .then([] {},
             [](const caf::error& error) {
-              spdlog::error("an event was not stored: {}", from_caf(error).message);
+              spdlog::error("events were not stored: {}", from_caf(error).message);
             });
 }
 
-pb::JobStatus ControllerState::status_of(const Job& job) const {
-  pb::JobStatus status;
-  if (job.status) status = *job.status;
-  status.set_job(job.record.job());
-  status.set_name(job.record.name());
-  // The coordinator knows more of a job that runs; the record, of every other.
-  if (!job.status || !active(job.record.state()) || !job.coordinator) {
-    status.set_state(job.record.state());
-    status.set_reason(job.record.state() == pb::JOB_PENDING ? job.pending : job.record.reason());
-  }
-  status.set_error_code(job.record.error_code());
-  status.set_submitted_unix_ms(job.record.submitted_unix_ms());
-  status.set_started_unix_ms(job.record.started_unix_ms());
-  status.set_ended_unix_ms(job.record.ended_unix_ms());
-  return status;
+void ControllerState::act(Tell& action) {
+  const auto peer = peers.find(action.peer);
+  if (peer == peers.end()) return;  // its end is on its way to the machine
+  auto message = std::make_shared<Outbound>();
+  message->envelope = std::move(action.body);
+  self->send(peer->second, OutboundPtr(std::move(message)));
 }
 
-namespace {
+void ControllerState::act(Forward& action) {
+  const auto asked = take(action.request);
+  const auto peer = peers.find(action.peer);
+  if (peer == peers.end()) {
+    if (asked) answer(*asked, Error{Errc::unavailable, "it has gone this moment; try again"});
+    return;
+  }
+  auto message = std::make_shared<Outbound>();
+  message->envelope = std::move(action.body);
+  message->envelope.clear_request();
+  message->envelope.clear_answers();
+  self->request(peer->second, kPeerTimeout, OutboundPtr(std::move(message)))
+      .then(
+          [asked](const DeliveryPtr& reply) {
+            if (asked) answer_with(*asked, *reply->envelope);
+          },
+          [asked](const caf::error& error) {
+            if (asked) answer(*asked, from_caf(error));
+          });
+}
+
+void ControllerState::act(StartCoordinator& action) {
+  const std::string job = action.launch.job();
+  const std::uint64_t fence = action.launch.fence();
+  const auto answered = [this, job, fence](const Result<pb::RoleStarted>& result) {
+    machine->on_start_answered(job, fence, result, now());
+    carry_out();
+  };
+  const auto agent = peers.find(action.agent);
+  if (agent == peers.end()) return;  // its end is on its way to the machine
+  pb::StartRole start;
+  *start.mutable_launch() = std::move(action.launch);
+  self->request(agent->second, kPeerTimeout, outbound(start))
+      .then([answered](const DeliveryPtr& reply) { answered(reply->envelope->role_started()); },
+            [answered](const caf::error& error) { answered(fail(from_caf(error))); });
+}
 
 caf::behavior controller(caf::stateful_actor<ControllerState>* self,
                          const ControllerOptions& options) {
   auto& state = self->state;
-  auto me = caf::actor_cast<caf::actor>(self);
   state.options = options;
   if (auto loaded = state.load(); !loaded) {
     self->quit(to_caf(loaded.error()));
     return {};
   }
   state.registry = spawn_registry(self->system(), options.registry);
-  state.scheduler = spawn_scheduler(self->system(), me);
   self->link_to(state.registry);
-  self->link_to(state.scheduler);
   self->set_down_handler([&state](const caf::down_msg& down) { state.down(down); });
-  state.recovering = options.recover;
-  if (options.recover)
-    self->delayed_send(self, kRecovery, recovered_atom::value);
-  else
-    state.recovered();
-  options.switchboard->publish("controller", me);
-  state.own_standstill.tick(Clock::now());
+  for (const Error& error : state.machine->start(now())) spdlog::error("{}", error.message);
+  state.carry_out();
+  if (options.recover) self->delayed_send(self, options.recovery, recovered_atom::value);
+  options.switchboard->publish("controller", caf::actor_cast<caf::actor>(self));
   self->delayed_send(self, kTick, tick_atom::value);
   return {
       [&state](const DeliveryPtr& message) { state.deliver(message); },
-      [&state](const Decisions& decisions) { state.decided(decisions); },
-      [&state](recovered_atom) { state.recovered(); },
+      [&state](recovered_atom) {
+        state.machine->on_recovery_over(now());
+        state.carry_out();
+      },
       [self, &state](tick_atom) {
         self->delayed_send(self, kTick, tick_atom::value);
-        state.own_standstill.tick(Clock::now());
+        state.follow_policy();
+        state.machine->on_tick(now());
+        state.carry_out();
       },
   };
 }

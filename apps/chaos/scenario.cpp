@@ -351,7 +351,11 @@ class Reader {
     order.point = place->point;
     order.count = draw(1, place->most);
     order.action = FaultOrder::Action::kill;
-    scenario_.orders.push_back(crabcast::to_string(order));
+    auto text = crabcast::to_string(order);
+    // The same one twice would be one death.
+    auto& orders = scenario_.orders;
+    if (std::find(orders.begin(), orders.end(), text) == orders.end())
+      orders.push_back(std::move(text));
   }
 
   const std::filesystem::path file_;

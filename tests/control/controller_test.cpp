@@ -99,7 +99,8 @@ class Agent {
 
 class ControllerTest : public testing::Test {
  protected:
-  ControllerTest() {
+  // Without `recovery` jobs of the registry wait to be run again.
+  explicit ControllerTest(std::optional<Duration> recovery = {}) {
     spdlog::set_level(spdlog::level::off);
     cluster::TransportOptions transport;
     transport.process = ProcessId{"controller"};
@@ -110,7 +111,11 @@ class ControllerTest : public testing::Test {
     options.endpoint = endpoint_;
     options.switchboard = board_.get();
     options.registry = storage::Registry::open(folder_ / "registry").value();
-    options.recover = false;
+    options.recover = recovery.has_value();
+    if (recovery) {
+      options.recovery = *recovery;
+      EXPECT_TRUE(options.registry->put_job(left_running(), storage::Sync::yes));
+    }
     controller_ = spawn_controller(system_, options);
     client_.connect(endpoint_, "controller");
   }
@@ -122,13 +127,32 @@ class ControllerTest : public testing::Test {
     spdlog::set_level(spdlog::level::info);
   }
 
-  std::string submit() {
+  static std::string spec_yaml() {
     JobSpec spec;
     spec.name = "job";
     spec.model.base = "nano";
     spec.data.corpus.synthetic.emplace();
+    return to_yaml(spec);
+  }
+  // What an earlier controller left: job-1 runs on node a.
+  static pb::JobRecord left_running() {
+    pb::JobRecord record;
+    record.set_job("job-1");
+    record.set_name("job");
+    record.set_spec_yaml(spec_yaml());
+    record.set_state(pb::JOB_RUNNING);
+    record.set_submit_seq(1);
+    record.set_attempts(1);
+    auto& slot = *record.add_placement();
+    slot.set_role("coordinator");
+    slot.set_kind(pb::ROLE_COORDINATOR);
+    slot.set_node("a");
+    return record;
+  }
+
+  std::string submit() {
     pb::SubmitJob submit;
-    submit.set_spec_yaml(to_yaml(spec));
+    submit.set_spec_yaml(spec_yaml());
     return client_.ask(submit)->job_accepted().job();
   }
   pb::JobStatus status() {
@@ -260,6 +284,56 @@ TEST_F(ControllerTest, ACoordinatorThatEndedUnheardIsAskedAgain) {
   EXPECT_EQ(status().state(), pb::JOB_STARTING);
   client_.say_and_wait(pb::ListJobs{});  // the controller has decided
   EXPECT_EQ(a.starts(), 2);
+}
+
+// ---- a controller that was started again
+// ---------------------------------------------------------
+
+class RecoveredController : public ControllerTest {
+ protected:
+  RecoveredController() : ControllerTest(std::chrono::milliseconds(200)) {}
+  std::vector<std::string> culprits() {
+    std::vector<std::string> names;
+    for (const auto& event : client_.ask(pb::GetEvents{})->event_list().events())
+      if (event.has_incident()) names.push_back(event.incident().culprit());
+    return names;
+  }
+  void wait_until_it_is_over() {
+    while (Clock::now() - began_ < std::chrono::milliseconds(600))
+      client_.say_and_wait(pb::ListJobs{});
+  }
+
+ private:
+  TimePoint began_ = Clock::now();
+};
+
+TEST_F(RecoveredController, StartsAJobWhoseCoordinatorIsGone) {
+  Agent a("a");
+  a.join(endpoint_);
+  const auto again = a.next_start();
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->fence(), 2);
+  EXPECT_EQ(culprits(), std::vector<std::string>{"agent@a"});
+}
+
+// It stands still, or cannot reach the controller; its agent knows better.
+TEST_F(RecoveredController, WaitsForACoordinatorThatLives) {
+  Agent a("a");
+  a.runs("job-1", 1, 4711).join(endpoint_);
+  wait_until_it_is_over();
+  EXPECT_TRUE(a.idle(client_));
+  EXPECT_EQ(status().state(), pb::JOB_RUNNING);
+  EXPECT_TRUE(culprits().empty());
+  a.exits("job-1", 1);
+  EXPECT_TRUE(becomes([](const auto& job) { return job.state() == pb::JOB_FAILED; }));
+}
+
+TEST_F(RecoveredController, DoesNotWaitForOneOfAnEarlierStart) {
+  Agent a("a");
+  a.runs("job-1", 0, 4711).join(endpoint_);
+  const auto again = a.next_start();
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->fence(), 2);
 }
 
 // ---- where its store is -------------------------------------------------------------------------

@@ -85,6 +85,55 @@ TEST_P(EveryKind, GradientIsTheSlopeOfTheLoss) {
   EXPECT_NEAR((loss_at(step) - loss_at(-step)) / (2 * step), norm, 0.02 * norm);
 }
 
+std::vector<NamedTensor> copy_of(std::vector<NamedTensor> state) {
+  for (NamedTensor& each : state) each.tensor = each.tensor.clone();
+  return state;
+}
+
+void expect_equal(const std::vector<NamedTensor>& a, const std::vector<NamedTensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i)
+    EXPECT_TRUE(at::equal(a[i].tensor, b[i].tensor)) << a[i].name;
+}
+
+// C-1, T-2: a snapshot is not changed by training, nor training by a snapshot.
+TEST_P(EveryKind, SnapshotsAndTrainingDoNotTouchEachOther) {
+  const auto session = open(), undisturbed = open();
+  std::vector<NamedTensor> held, held_longer, parameters_only;
+  for (int round = 0; round < 6; ++round) {
+    held = session->state();
+    if (round == 1) held_longer = session->state();
+    if (round == 2) {
+      parameters_only = session->state();
+      parameters_only.resize(session->parameter_tensors());
+    }
+    const auto copy = copy_of(held), longer = copy_of(held_longer), some = copy_of(parameters_only);
+    train(*session, 2);
+    train(*undisturbed, 2);
+    expect_equal(held, copy);
+    expect_equal(held_longer, longer);
+    expect_equal(parameters_only, some);
+    expect_equal(session->state(), undisturbed->state());
+    if (round % 2 == 0) held.clear();
+  }
+}
+
+TEST_P(EveryKind, LoadingLeavesSnapshotsAlone) {
+  const auto session = open(), other = open();
+  train(*session);
+  const auto held = session->state();
+  const auto copy = copy_of(held);
+  ASSERT_TRUE(session->load_state(other->state(), false));
+  expect_equal(held, copy);
+  expect_equal(session->state(), other->state());
+  ASSERT_TRUE(session->load_state(held, false));
+  expect_equal(session->state(), copy);
+  train(*session);
+  train(*other);
+  train(*other);
+  expect_equal(session->state(), other->state());
+}
+
 TEST_P(EveryKind, ABatchWithoutSoundLeavesTheAudioTowerAlone) {
   const auto session = open();
   const LaneResult result = lane(

@@ -1,4 +1,4 @@
-#include "actors/control/controller_actors.h"
+#include "actors/control/registry_actor.h"
 
 #include <caf/all.hpp>
 
@@ -11,63 +11,6 @@ namespace {
 using storage::Sync;
 
 constexpr std::size_t kEventsPage = 1024;
-
-struct SchedulerState {
-  static inline const char* name = "scheduler";
-  scheduler::Scheduler decisions;
-  caf::actor controller;
-
-  void decide(caf::event_based_actor* self) {
-    Decisions result;
-    result.placements = decisions.schedule();
-    result.pending = decisions.pending();
-    self->send(controller, std::move(result));
-  }
-};
-
-caf::behavior scheduler_actor(caf::stateful_actor<SchedulerState>* self,
-                              const caf::actor& controller) {
-  self->state.controller = controller;
-  auto& state = self->state;
-  return {
-      [self, &state](const NodeJoined& joined) {
-        state.decisions.upsert_node(joined.node);
-        state.decide(self);
-      },
-      [self, &state](const NodeLeft& left) {
-        state.decisions.remove_node(left.node);
-        state.decide(self);
-      },
-      [self, &state](const JobQueued& queued) -> caf::result<void> {
-        if (auto taken = state.decisions.submit(queued.request); !taken)
-          return to_caf(taken.error());
-        state.decide(self);
-        return caf::unit;
-      },
-      [self, &state](const JobAdopted& adopted) {
-        state.decisions.adopt(adopted.request, adopted.placement);
-        state.decide(self);
-      },
-      [self, &state](const JobResized& resized) -> caf::result<std::vector<std::string>> {
-        auto surplus = state.decisions.resize(resized.request);
-        if (!surplus) return to_caf(surplus.error());
-        state.decide(self);
-        return std::move(*surplus);
-      },
-      [self, &state](const JobGone& gone) {
-        state.decisions.remove_job(gone.job);
-        state.decide(self);
-      },
-      [self, &state](const JobHeldTo& held) {
-        state.decisions.hold_to(held.job, held.nodes);
-        state.decide(self);
-      },
-      [self, &state](const RoleGone& gone) {
-        state.decisions.release_role(gone.job, gone.role);
-        state.decide(self);
-      },
-  };
-}
 
 struct RegistryState {
   static inline const char* name = "registry";
@@ -105,10 +48,11 @@ caf::behavior registry_actor(caf::stateful_actor<RegistryState>* self,
         if (!stored) return to_caf(stored.error());
         return caf::unit;
       },
-      [&state](NewSequence) -> caf::result<std::uint64_t> {
-        auto seq = state.registry->next_submit_seq();
-        if (!seq) return to_caf(seq.error());
-        return *seq;
+      // What it says is asked again or comes again.
+      [&state](const PutNode& put) -> caf::result<void> {
+        if (auto stored = state.registry->put_node(*put.record, Sync::yes); !stored)
+          return to_caf(stored.error());
+        return caf::unit;
       },
       [&state](const PutEvents& put) -> caf::result<void> {
         for (const auto& event : *put.events)
@@ -125,10 +69,6 @@ caf::behavior registry_actor(caf::stateful_actor<RegistryState>* self,
 }
 
 }  // namespace
-
-caf::actor spawn_scheduler(caf::actor_system& system, const caf::actor& controller) {
-  return system.spawn(scheduler_actor, controller);
-}
 
 caf::actor spawn_registry(caf::actor_system& system, std::shared_ptr<storage::Registry> registry) {
   return system.spawn<caf::detached>(registry_actor, std::move(registry));
