@@ -1,8 +1,10 @@
 #include "actors/control/controller_actors.h"
 
 #include <caf/all.hpp>
+#include <iterator>
 
 #include "actors/messages.h"
+#include "protocol/clock.h"
 #include "protocol/fault_points.h"
 
 namespace crabcast::actors {
@@ -19,8 +21,11 @@ struct SchedulerState {
 
   void decide(caf::event_based_actor* self) {
     Decisions result;
-    result.placements = decisions.schedule();
-    result.pending = decisions.pending();
+    const TimePoint now = Clock::now();
+    scheduler::Decisions made = decisions.schedule(now);
+    result.placements = std::move(made.start);
+    std::move(made.add.begin(), made.add.end(), std::back_inserter(result.placements));
+    result.pending = decisions.pending(now);
     self->send(controller, std::move(result));
   }
 };
