@@ -1,14 +1,19 @@
 #include "scheduler/placement.h"
 
 #include <algorithm>
-#include <numeric>
+#include <map>
 #include <tuple>
+
+#include "protocol/common.pb.h"
 
 namespace crabcast::scheduler {
 namespace {
 
-using Room = std::map<NodeId, Amount>;
-using Chosen = std::vector<RolePlacement>;
+constexpr Slot kNoNode = UINT32_MAX;  // one that nobody has heard of
+
+using Room = std::vector<Amount>;
+using Seats = std::vector<Seat>;
+using Left = std::vector<std::size_t>;  // roles of each group that have no seat yet
 
 // GPUs first: a role without GPUs should leave them free, and a role with GPUs is the hardest to
 // place.
@@ -16,124 +21,272 @@ auto weight(const Amount& amount) {
   return std::tuple(amount.gpus, amount.cpu_millis, amount.memory_bytes);
 }
 
-// Those that are bound to nodes come before those that leave a choice.
-std::vector<const RoleRequest*> hardest_first(const std::vector<RoleRequest>& roles) {
-  std::vector<const RoleRequest*> order;
-  order.reserve(roles.size());
-  for (const RoleRequest& role : roles) order.push_back(&role);
-  std::stable_sort(order.begin(), order.end(), [](const RoleRequest* a, const RoleRequest* b) {
-    if (a->only_on.empty() != b->only_on.empty()) return b->only_on.empty();
-    return weight(a->need) > weight(b->need);
-  });
-  return order;
+bool may_run_on(const RoleGroup& group, Slot node) {
+  return group.only_on.empty() ||
+         std::binary_search(group.only_on.begin(), group.only_on.end(), node);
 }
 
-bool fits(const RoleRequest& role, const NodeId& node, const Amount& room) {
-  return role.need.fits_in(room) && (role.only_on.empty() || role.only_on.contains(node));
+std::int64_t times(std::int64_t need, std::int64_t room, std::int64_t most) {
+  return need <= 0 ? most : std::min(most, room / need);
 }
 
-RolePlacement on(const NodeId& node, const RoleRequest& role) {
-  return {role.role, role.kind, node, role.need};
+// How many of `left` equal roles fit in the room.
+std::size_t fitting(const Amount& need, const Amount& room, std::size_t left) {
+  if (left == 0 || !need.fits_in(room)) return 0;
+  auto most = static_cast<std::int64_t>(left);
+  if (most == 1) return 1;
+  most = times(need.gpus, room.gpus, most);
+  most = times(need.cpu_millis, room.cpu_millis, most);
+  return static_cast<std::size_t>(times(need.memory_bytes, room.memory_bytes, most));
 }
 
-// Which of `roles` one node takes, in their order.
+// How many roles one node takes, group by group, and what room that leaves.
 struct Filling {
-  std::vector<const RoleRequest*> taken;
-  std::vector<const RoleRequest*> left;
-  Amount room_after;
+  std::size_t taken = 0;
+  Amount after;
 };
 
-Filling fill(const std::vector<const RoleRequest*>& roles, const NodeId& node, Amount room) {
+Filling fill(const Gang& gang, const Left& left, Slot node, Amount room) {
   Filling filling;
-  for (const RoleRequest* role : roles) {
-    if (fits(*role, node, room)) {
-      room -= role->need;
-      filling.taken.push_back(role);
-    } else {
-      filling.left.push_back(role);
-    }
+  for (std::size_t g = 0; g < left.size(); ++g) {
+    const RoleGroup& group = gang.groups[g];
+    if (!may_run_on(group, node)) continue;
+    const std::size_t count = fitting(group.need, room, left[g]);
+    if (count == 0) continue;
+    filling.taken += count;
+    room -= group.need * static_cast<std::int64_t>(count);
   }
-  filling.room_after = room;
+  filling.after = room;
   return filling;
 }
 
-// Again and again the node that takes the most of what is left; the tightest of equal ones.
-std::optional<Chosen> on_few_nodes(std::vector<const RoleRequest*> left, Room room) {
-  Chosen chosen;
-  while (!left.empty()) {
-    const NodeId* best = nullptr;
-    Filling best_filling;
-    for (const auto& [id, free] : room) {
-      Filling filling = fill(left, id, free);
-      if (filling.taken.empty()) continue;
-      const bool more = filling.taken.size() > best_filling.taken.size();
-      const bool tighter = filling.taken.size() == best_filling.taken.size() &&
-                           weight(filling.room_after) < weight(best_filling.room_after);
-      if (best != nullptr && !more && !tighter) continue;
-      best = &id;
-      best_filling = std::move(filling);
+// The same, and its roles get their seats.
+void take(const Gang& gang, Left& left, Slot node, Amount room, Seats& seats) {
+  for (std::size_t g = 0; g < left.size(); ++g) {
+    const RoleGroup& group = gang.groups[g];
+    if (!may_run_on(group, node)) continue;
+    for (std::size_t count = fitting(group.need, room, left[g]); count > 0; --count, --left[g]) {
+      seats.push_back({group.roles[group.roles.size() - left[g]], node});
+      room -= group.need;
     }
-    if (best == nullptr) return std::nullopt;
-    for (const RoleRequest* role : best_filling.taken) chosen.push_back(on(*best, *role));
-    room[*best] = best_filling.room_after;
-    left = std::move(best_filling.left);
   }
-  return chosen;
+}
+
+Left all_of(const Gang& gang) {
+  Left left;
+  for (const RoleGroup& group : gang.groups) left.push_back(group.roles.size());
+  return left;
+}
+
+// The nodes that take most of what is left; of these the ones that it fills most tightly.
+struct Best {
+  Filling filling;
+  std::vector<Slot> nodes;
+};
+
+Best best_nodes(const Gang& gang, const Left& left, std::vector<Slot>& nodes, const Room& room) {
+  Best best;
+  std::size_t kept = 0;
+  for (const Slot node : nodes) {
+    const Filling filling = fill(gang, left, node, room[node]);
+    if (filling.taken == 0) continue;
+    nodes[kept++] = node;
+    if (filling.taken < best.filling.taken) continue;
+    if (filling.taken == best.filling.taken) {
+      if (weight(filling.after) > weight(best.filling.after)) continue;
+      if (filling.after == best.filling.after) {
+        best.nodes.push_back(node);
+        continue;
+      }
+    }
+    best.filling = filling;
+    best.nodes.assign(1, node);
+  }
+  nodes.resize(kept);
+  return best;
+}
+
+std::size_t sum(const Left& left) {
+  std::size_t all = 0;
+  for (const std::size_t count : left) all += count;
+  return all;
+}
+
+// Again and again the node that takes the most of what is left; the tightest of equal ones.
+std::optional<Seats> on_few_nodes(const Gang& gang, std::vector<Slot> nodes, const Room& room) {
+  Seats seats;
+  Left left = all_of(gang);
+  while (sum(left) > 0) {
+    const Best best = best_nodes(gang, left, nodes, room);
+    if (best.nodes.empty()) return std::nullopt;
+    // Equal nodes are filled without another look at all of them, as long as they stay the best.
+    for (const Slot node : best.nodes) {
+      if (fill(gang, left, node, room[node]).taken != best.filling.taken) break;
+      take(gang, left, node, room[node], seats);
+      nodes.erase(std::find(nodes.begin(), nodes.end(), node));
+    }
+  }
+  return seats;
+}
+
+// All of it in the node that it fills most tightly.
+std::optional<Seats> on_one_node(const Gang& gang, const std::vector<Slot>& nodes,
+                                 const Room& room) {
+  const Slot* best = nullptr;
+  for (const Slot& node : nodes) {
+    if (!gang.total.fits_in(room[node])) continue;
+    if (best != nullptr && weight(room[node]) >= weight(room[*best])) continue;
+    if (std::all_of(gang.groups.begin(), gang.groups.end(),
+                    [&](const RoleGroup& group) { return may_run_on(group, node); }))
+      best = &node;
+  }
+  if (best == nullptr) return std::nullopt;
+  Seats seats;
+  for (const RoleGroup& group : gang.groups)
+    for (const RoleRequest* role : group.roles) seats.push_back({role, *best});
+  return seats;
+}
+
+// In one rack, of several that have enough the one with the least.
+std::optional<Seats> in_one_rack(const Gang& gang, const std::vector<Slot>& nodes, const Nodes& all,
+                                 const Room& room) {
+  if (all.racks() < 2) return std::nullopt;
+  struct Rack {
+    Amount free;
+    std::vector<Slot> nodes;
+  };
+  std::vector<Rack> racks(all.racks() + 1);
+  for (const Slot node : nodes) {
+    Rack& rack = racks[all.rack(node)];
+    rack.free += most(room[node], {});
+    rack.nodes.push_back(node);
+  }
+  racks.erase(racks.begin());  // nodes without a rack
+  std::erase_if(racks, [&](const Rack& rack) { return !gang.total.fits_in(rack.free); });
+  std::stable_sort(racks.begin(), racks.end(),
+                   [](const Rack& a, const Rack& b) { return weight(a.free) < weight(b.free); });
+  for (Rack& rack : racks)
+    if (auto seats = on_few_nodes(gang, std::move(rack.nodes), room)) return seats;
+  return std::nullopt;
 }
 
 // Each role on the node that it fills most tightly: finds packings that the greedy filling misses.
-std::optional<Chosen> on_tightest_nodes(const std::vector<const RoleRequest*>& roles, Room room) {
-  Chosen chosen;
-  for (const RoleRequest* role : roles) {
-    Room::value_type* best = nullptr;
-    for (auto& node : room) {
-      if (!fits(*role, node.first, node.second)) continue;
-      if (best == nullptr || weight(node.second) < weight(best->second)) best = &node;
+std::optional<Seats> on_tightest_nodes(const Gang& gang, const std::vector<Slot>& nodes,
+                                       Room room) {
+  Seats seats;
+  for (const RoleGroup& group : gang.groups) {
+    for (const RoleRequest* role : group.roles) {
+      const Slot* best = nullptr;
+      for (const Slot& node : nodes) {
+        if (!may_run_on(group, node) || !group.need.fits_in(room[node])) continue;
+        if (best == nullptr || weight(room[node]) < weight(room[*best])) best = &node;
+      }
+      if (best == nullptr) return std::nullopt;
+      room[*best] -= group.need;
+      seats.push_back({role, *best});
     }
-    if (best == nullptr) return std::nullopt;
-    best->second -= role->need;
-    chosen.push_back(on(best->first, *role));
   }
-  return chosen;
+  return seats;
+}
+
+// Other roles packed; then each worker on the node with the fewest, the emptiest of these.
+std::optional<Seats> spread_out(const Gang& gang, const std::vector<Slot>& nodes, Room room) {
+  Gang others = gang;
+  std::erase_if(others.groups, [](const RoleGroup& group) { return group.workers; });
+  auto seats = on_few_nodes(others, nodes, room);
+  if (!seats) return std::nullopt;
+  for (const Seat& seat : *seats) room[seat.node] -= seat.role->need;
+  std::vector<std::size_t> workers(room.size());
+  for (const RoleGroup& group : gang.groups) {
+    if (!group.workers) continue;
+    for (const RoleRequest* role : group.roles) {
+      const Slot* best = nullptr;
+      for (const Slot& node : nodes) {
+        if (!may_run_on(group, node) || !group.need.fits_in(room[node])) continue;
+        if (best == nullptr || workers[node] < workers[*best] ||
+            (workers[node] == workers[*best] && weight(room[node]) > weight(room[*best])))
+          best = &node;
+      }
+      if (best == nullptr) return std::nullopt;
+      room[*best] -= group.need;
+      ++workers[*best];
+      seats->push_back({role, *best});
+    }
+  }
+  return seats;
 }
 
 }  // namespace
 
-std::optional<std::vector<RolePlacement>> place(const std::vector<RoleRequest>& roles,
-                                                const Room& room) {
-  const auto order = hardest_first(roles);
-  auto chosen = on_few_nodes(order, room);
-  if (!chosen) chosen = on_tightest_nodes(order, room);
-  if (!chosen) return std::nullopt;
-  // In the order of the request: coordinator first, then loaders, evaluators and workers.
-  std::map<std::string, std::size_t> position;
-  for (const RoleRequest& role : roles) position.emplace(role.role, position.size());
-  std::sort(chosen->begin(), chosen->end(),
-            [&position](const RolePlacement& a, const RolePlacement& b) {
-              return position.at(a.role) < position.at(b.role);
-            });
-  return chosen;
-}
-
-std::vector<RoleRequest> minimum_roles(const JobRequest& request) {
-  std::vector<RoleRequest> roles = request.fixed;
-  roles.insert(roles.end(), request.workers.begin(),
-               request.workers.begin() + static_cast<std::ptrdiff_t>(request.workers_min));
-  return roles;
-}
-
-Amount sum_of(const std::vector<RoleRequest>& roles) {
-  return std::accumulate(roles.begin(), roles.end(), Amount{},
-                         [](Amount sum, const RoleRequest& role) { return sum += role.need; });
-}
-
-Amount sum_of(const Room& room) {
-  Amount sum;
-  for (const auto& [id, free] : room) {
-    sum += Amount{std::max<std::int64_t>(free.cpu_millis, 0), std::max<std::int64_t>(free.gpus, 0),
-                  std::max<std::int64_t>(free.memory_bytes, 0)};
+Gang make_gang(const std::vector<const RoleRequest*>& roles, Demand demand, bool spread,
+               const Nodes& nodes) {
+  Gang gang;
+  gang.roles = roles.size();
+  gang.demand = demand;
+  gang.spread = spread;
+  for (const RoleRequest* role : roles) {
+    const bool is_worker = role->kind == pb::ROLE_WORKER;
+    gang.total += role->need;
+    const auto same = std::find_if(gang.groups.begin(), gang.groups.end(), [&](const auto& group) {
+      return group.need == role->need && group.workers == is_worker &&
+             group.roles.front()->only_on == role->only_on;
+    });
+    if (same != gang.groups.end()) {
+      same->roles.push_back(role);
+      continue;
+    }
+    RoleGroup group{role->need, {role}, {}, is_worker};
+    for (const NodeId& id : role->only_on)
+      group.only_on.push_back(nodes.find(id).value_or(kNoNode));
+    std::sort(group.only_on.begin(), group.only_on.end());
+    gang.groups.push_back(std::move(group));
   }
-  return sum;
+  std::stable_sort(gang.groups.begin(), gang.groups.end(), [](const auto& a, const auto& b) {
+    if (a.only_on.empty() != b.only_on.empty()) return b.only_on.empty();
+    return weight(a.need) > weight(b.need);
+  });
+  return gang;
+}
+
+std::optional<std::vector<Seat>> place(const Gang& gang, const Nodes& nodes, const Room& room) {
+  const std::vector<Slot>& usable = nodes.usable(gang.demand);
+  std::optional<Seats> seats;
+  if (gang.spread) {
+    seats = spread_out(gang, usable, room);
+  } else {
+    seats = on_one_node(gang, usable, room);
+    if (!seats && gang.roles > 1) seats = in_one_rack(gang, usable, nodes, room);
+    if (!seats && gang.roles > 1) seats = on_few_nodes(gang, usable, room);
+  }
+  if (!seats && gang.roles > 1) seats = on_tightest_nodes(gang, usable, room);
+  return seats;
+}
+
+std::optional<Slot> place_beside(const RoleRequest& role, Demand demand, bool spread,
+                                 const std::vector<Slot>& nodes_of_job, const Nodes& nodes,
+                                 const Room& room) {
+  // 0: on one of its nodes, 1: in the rack of one, 2: elsewhere; turned around to spread.
+  const auto distance = [&](Slot node) {
+    int steps = 2;
+    for (const Slot own : nodes_of_job) {
+      if (own == node) return spread ? 2 : 0;
+      if (nodes.rack(own) != 0 && nodes.rack(own) == nodes.rack(node)) steps = 1;
+    }
+    return spread ? 0 : steps;
+  };
+  std::optional<Slot> best;
+  int nearest = 0;
+  for (const Slot node : nodes.usable(demand)) {
+    if (!role.need.fits_in(room[node])) continue;
+    if (!role.only_on.empty() && !role.only_on.contains(nodes.node(node).id)) continue;
+    const int steps = distance(node);
+    if (best &&
+        (steps > nearest || (steps == nearest && weight(room[node]) >= weight(room[*best]))))
+      continue;
+    best = node;
+    nearest = steps;
+  }
+  return best;
 }
 
 }  // namespace crabcast::scheduler

@@ -1,314 +1,165 @@
 #include "scheduler/scheduler.h"
 
 #include <algorithm>
-#include <cmath>
-#include <set>
 
 #include "protocol/common.pb.h"
-#include "scheduler/placement.h"
+#include "scheduler/round.h"
+#include "scheduler/state.h"
 
 namespace crabcast::scheduler {
-namespace {
 
-// The coordinator holds no tensors: its store's buffers and one commit at a time.
-constexpr Amount kCoordinatorNeed{100, 0, 256LL << 20};
+Scheduler::Scheduler(ClusterPolicy policy) : state_(std::make_unique<ClusterState>()) {
+  state_->set_policy(std::move(policy));
+}
+Scheduler::~Scheduler() = default;
+Scheduler::Scheduler(Scheduler&&) noexcept = default;
+Scheduler& Scheduler::operator=(Scheduler&&) noexcept = default;
 
-bool has_role(const Placement& placement, const std::string& role) {
-  return std::any_of(placement.roles.begin(), placement.roles.end(),
-                     [&role](const RolePlacement& placed) { return placed.role == role; });
+void Scheduler::set_policy(ClusterPolicy policy) {
+  state_->set_policy(std::move(policy));
 }
 
-std::vector<RoleRequest> missing_of(const std::vector<RoleRequest>& roles,
-                                    const Placement& placement) {
-  std::vector<RoleRequest> missing;
-  for (const RoleRequest& role : roles)
-    if (!has_role(placement, role.role)) missing.push_back(role);
-  return missing;
+const ClusterPolicy& Scheduler::policy() const {
+  return state_->policy;
 }
 
-// What a running job has lost and cannot do without.
-std::vector<RoleRequest> lost_roles(const JobRequest& request, const Placement& placement) {
-  std::vector<RoleRequest> lost = missing_of(request.fixed, placement);
-  std::vector<RoleRequest> workers = missing_of(request.workers, placement);
-  const std::size_t running = request.workers.size() - workers.size();
-  const std::size_t needed = request.workers_min > running ? request.workers_min - running : 0;
-  workers.resize(std::min(needed, workers.size()));
-  lost.insert(lost.end(), workers.begin(), workers.end());
-  return lost;
-}
-
-Status validate(const JobRequest& request) {
-  if (request.workers_min > request.workers.size()) {
-    return fail(Errc::invalid_argument,
-                "job " + request.id.value() + " asks for at least " +
-                    std::to_string(request.workers_min) + " workers but names only " +
-                    std::to_string(request.workers.size()) + "; raise resources.workers.max");
-  }
-  std::set<std::string> names;
-  for (const auto* roles : {&request.fixed, &request.workers}) {
-    for (const RoleRequest& role : *roles) {
-      if (names.insert(role.role).second) continue;
-      return fail(Errc::invalid_argument,
-                  "job " + request.id.value() + " names the role " + role.role + " twice");
-    }
-  }
-  return {};
-}
-
-void add_roles(std::vector<RoleRequest>& to, const std::string& name, std::uint32_t count, int kind,
-               const ProcessResources& resources) {
-  for (std::uint32_t i = 0; i < count; ++i)
-    to.push_back({name + "-" + std::to_string(i), kind, amount(resources)});
-}
-
-}  // namespace
-
-Amount& Amount::operator+=(const Amount& o) {
-  cpu_millis += o.cpu_millis;
-  gpus += o.gpus;
-  memory_bytes += o.memory_bytes;
-  return *this;
-}
-
-Amount& Amount::operator-=(const Amount& o) {
-  cpu_millis -= o.cpu_millis;
-  gpus -= o.gpus;
-  memory_bytes -= o.memory_bytes;
-  return *this;
-}
-
-bool Amount::fits_in(const Amount& room) const {
-  return cpu_millis <= room.cpu_millis && gpus <= room.gpus && memory_bytes <= room.memory_bytes;
-}
-
-Amount amount(const ProcessResources& resources) {
-  return {std::llround(resources.cpus * 1000), resources.gpus,
-          static_cast<std::int64_t>(resources.memory_bytes)};
-}
-
-JobRequest job_request(const JobId& id, const JobSpec& spec, std::uint64_t submit_seq) {
-  JobRequest request;
-  request.id = id;
-  request.queue = spec.queue;
-  request.priority = spec.priority;
-  request.submit_seq = submit_seq;
-  request.workers_min = spec.resources.workers_min;
-  request.fixed.push_back({"coordinator", pb::ROLE_COORDINATOR, kCoordinatorNeed});
-  add_roles(request.fixed, "loader", spec.resources.loaders, pb::ROLE_LOADER,
-            spec.resources.loader);
-  add_roles(request.fixed, "evaluator", spec.resources.evaluators, pb::ROLE_EVALUATOR,
-            spec.resources.evaluator);
-  add_roles(request.workers, "worker", spec.resources.workers_max, pb::ROLE_WORKER,
-            spec.resources.worker);
-  return request;
-}
+// ---- Nodes -------------------------------------------------------------------------------------
 
 void Scheduler::upsert_node(Node node) {
-  const NodeId id = node.id;
-  nodes_[id] = std::move(node);
+  ClusterState& s = *state_;
+  s.nodes.upsert(std::move(node));
+  s.nodes_changed();
 }
 
 void Scheduler::remove_node(const NodeId& id) {
-  nodes_.erase(id);
-  used_.erase(id);
-  for (auto& [job_id, job] : jobs_) {
-    std::erase_if(job.placement.roles,
-                  [&id](const RolePlacement& role) { return role.node == id; });
-    // Nothing of it is left: it starts again as a whole gang.
-    if (job.placement.roles.empty()) job.running = false;
+  ClusterState& s = *state_;
+  const auto slot = s.nodes.find(id);
+  if (!slot) return;
+  std::set<Job*, HeardBefore> losers;
+  for (const RoleOnNode& role : s.nodes.roles_on(*slot)) losers.insert(role.job);
+  for (Job* job : losers) {
+    for (std::size_t i = job->roles.size(); i-- > 0;)
+      if (job->roles[i].node == *slot) s.unseat(*job, i);
+    s.lost_some(*job);
   }
+  s.nodes.remove(*slot);
+  s.nodes_changed();
 }
+
+// ---- Jobs --------------------------------------------------------------------------------------
 
 Status Scheduler::submit(JobRequest request) {
   CRABCAST_TRY(validate(request));
-  const JobId id = request.id;
-  if (jobs_.contains(id)) {
-    return fail(Errc::already_exists, "job " + id.value() + " is known to the scheduler already");
-  }
-  jobs_[id].request = std::move(request);
+  if (state_->find(request.id) != nullptr)
+    return fail(Errc::already_exists,
+                "job " + request.id.value() + " is known to the scheduler already");
+  ++state_->tries_left;
+  state_->settle(state_->add(std::move(request)));
   return {};
 }
 
 void Scheduler::remove_job(const JobId& id) {
-  const auto found = jobs_.find(id);
-  if (found == jobs_.end()) return;
-  for (const RolePlacement& role : found->second.placement.roles) free_role(role);
-  jobs_.erase(found);
+  if (Job* job = state_->find(id)) state_->erase(*job);
 }
 
 void Scheduler::adopt(const JobRequest& request, const Placement& placement) {
   remove_job(request.id);
-  Job& job = jobs_[request.id];
-  job.request = request;
-  job.placement = placement;
-  job.running = !placement.roles.empty();
-  for (const RolePlacement& role : placement.roles) used_[role.node] += role.need;
+  ClusterState& s = *state_;
+  Job& job = s.add(request);
+  if (!placement.roles.empty()) {
+    for (const RolePlacement& role : placement.roles)
+      s.seat(job, {role.role, role.kind, role.need}, s.nodes.slot_of(role.node));
+    s.start_running(job);
+    s.queues.charge(job.queue, job.used);
+    s.unstamped.insert(&job);
+    s.roles_changed(job);
+  }
+  s.settle(job);
+}
+
+Status Scheduler::requeue(JobRequest request) {
+  CRABCAST_TRY(validate(request));
+  remove_job(request.id);
+  return submit(std::move(request));
 }
 
 Result<std::vector<std::string>> Scheduler::resize(const JobRequest& request) {
   CRABCAST_TRY(validate(request));
-  const auto found = jobs_.find(request.id);
-  if (found == jobs_.end())
+  Job* job = state_->find(request.id);
+  if (job == nullptr)
     return fail(Errc::not_found, "job " + request.id.value() + " is not known to the scheduler");
-  Job& job = found->second;
-  job.request = request;
+  ClusterState& s = *state_;
+  s.leave_line(*job);
+  s.growable.erase(job);
+  job->request.fixed = request.fixed;
+  job->request.workers = request.workers;
+  job->request.workers_min = request.workers_min;
+  job->request.attempt = request.attempt;
   std::vector<std::string> surplus;
-  for (const RolePlacement& placed : job.placement.roles) {
-    const auto named = [&](const RoleRequest& role) { return role.role == placed.role; };
-    if (std::none_of(request.fixed.begin(), request.fixed.end(), named) &&
-        std::none_of(request.workers.begin(), request.workers.end(), named))
-      surplus.push_back(placed.role);
+  for (Held& held : job->roles) {
+    const auto named = [&](const RoleRequest& role) { return role.role == held.role; };
+    held.leaving = std::none_of(request.fixed.begin(), request.fixed.end(), named) &&
+                   std::none_of(request.workers.begin(), request.workers.end(), named);
+    if (held.leaving) surplus.push_back(held.role);
   }
+  s.demands_changed(*job);
   return surplus;
 }
 
 void Scheduler::hold_to(const JobId& id, std::set<NodeId> nodes) {
-  const auto found = jobs_.find(id);
-  if (found == jobs_.end()) return;
-  for (RoleRequest& role : found->second.request.fixed)
+  Job* job = state_->find(id);
+  if (job == nullptr) return;
+  state_->leave_line(*job);
+  for (RoleRequest& role : job->request.fixed)
     if (role.kind == pb::ROLE_COORDINATOR) role.only_on = nodes;
+  state_->demands_changed(*job);
 }
 
 void Scheduler::release_role(const JobId& id, const std::string& role) {
-  const auto found = jobs_.find(id);
-  if (found == jobs_.end()) return;
-  Job& job = found->second;
-  std::erase_if(job.placement.roles, [&](const RolePlacement& placed) {
-    if (placed.role != role) return false;
-    free_role(placed);
-    return true;
-  });
-  if (job.placement.roles.empty()) job.running = false;
+  Job* job = state_->find(id);
+  if (job == nullptr) return;
+  for (std::size_t i = job->roles.size(); i-- > 0;)
+    if (job->roles[i].role == role) state_->unseat(*job, i);
+  state_->lost_some(*job);
 }
 
-std::vector<Placement> Scheduler::schedule() {
-  Room room = free_room();
-  const Room empty = empty_room();
-  const std::vector<JobId> order = line();
-  std::vector<Placement> started;
-  std::vector<Placement> added;
-  bool someone_waits = false;
-  for (const JobId& id : order) {
-    Job& job = jobs_.at(id);
-    if (job.running) {
-      std::vector<RolePlacement> roles = replace_lost(job, room);
-      if (!roles.empty()) added.push_back({id, std::move(roles)});
-    } else if (auto roles = place(minimum_roles(job.request), room)) {
-      start(job, *roles, room);
-      started.push_back(job.placement);
-    }
-    someone_waits = holds_its_place(job, empty);
-    if (someone_waits) break;
-  }
-  std::vector<Placement> grown;
-  if (!someone_waits) grown = grow(order, room);
-  started.insert(started.end(), added.begin(), added.end());
-  started.insert(started.end(), grown.begin(), grown.end());
-  for (auto& placement : started) placement.attempt = jobs_.at(placement.job).request.attempt;
-  return started;
+void Scheduler::hold(const JobId& id, bool held) {
+  Job* job = state_->find(id);
+  if (job == nullptr || job->request.held == held) return;
+  job->request.held = held;
+  state_->judge_anew(*job);
+}
+
+void Scheduler::block(const JobId& id, std::string text) {
+  Job* job = state_->find(id);
+  if (job == nullptr || job->blocked == text) return;
+  job->blocked = std::move(text);
+  state_->judge_anew(*job);
+}
+
+void Scheduler::unblock(const JobId& id) {
+  block(id, "");
+}
+
+void Scheduler::checkpointed(const JobId& id, TimePoint when) {
+  if (Job* job = state_->find(id)) job->checkpoint = std::max(job->checkpoint, when);
+}
+
+// ---- Decisions ---------------------------------------------------------------------------------
+
+Decisions Scheduler::schedule(TimePoint now) {
+  return Round(*state_, now).run();
 }
 
 Amount Scheduler::free_on(const NodeId& id) const {
-  const auto node = nodes_.find(id);
-  if (node == nodes_.end()) return {};
-  Amount free = node->second.total;
-  if (const auto used = used_.find(id); used != used_.end()) free -= used->second;
-  return free;
+  const auto slot = state_->nodes.find(id);
+  return slot && state_->nodes.joined(*slot) ? state_->nodes.free()[*slot] : Amount{};
 }
 
 std::vector<Node> Scheduler::nodes() const {
   std::vector<Node> all;
-  all.reserve(nodes_.size());
-  for (const auto& [id, node] : nodes_) all.push_back(node);
+  for (const Slot slot : state_->nodes.in_order()) all.push_back(state_->nodes.node(slot));
   return all;
-}
-
-Scheduler::Room Scheduler::free_room() const {
-  Room room;
-  for (const auto& [id, node] : nodes_)
-    if (node.healthy) room[id] = free_on(id);
-  return room;
-}
-
-Scheduler::Room Scheduler::empty_room() const {
-  Room room;
-  for (const auto& [id, node] : nodes_)
-    if (node.healthy) room[id] = node.total;
-  return room;
-}
-
-std::vector<JobId> Scheduler::line() const {
-  std::vector<const Job*> jobs;
-  jobs.reserve(jobs_.size());
-  for (const auto& [id, job] : jobs_) jobs.push_back(&job);
-  // Stable over a map in order of ids: equal submit numbers go by id.
-  std::stable_sort(jobs.begin(), jobs.end(), [](const Job* a, const Job* b) {
-    if (a->request.priority != b->request.priority)
-      return a->request.priority > b->request.priority;
-    return a->request.submit_seq < b->request.submit_seq;
-  });
-  std::vector<JobId> order;
-  order.reserve(jobs.size());
-  for (const Job* job : jobs) order.push_back(job->request.id);
-  return order;
-}
-
-// True for a job that still needs roles and could have them on the empty cluster.
-bool Scheduler::holds_its_place(const Job& job, const Room& empty) const {
-  if (job.running && lost_roles(job.request, job.placement).empty()) return false;
-  return place(minimum_roles(job.request), empty).has_value();
-}
-
-void Scheduler::start(Job& job, const std::vector<RolePlacement>& roles, Room& room) {
-  job.running = true;
-  job.placement.job = job.request.id;
-  for (const RolePlacement& role : roles) {
-    job.placement.roles.push_back(role);
-    used_[role.node] += role.need;
-    room.at(role.node) -= role.need;
-  }
-}
-
-// The gang stands already, so each lost role that comes back helps: one by one.
-std::vector<RolePlacement> Scheduler::replace_lost(Job& job, Room& room) {
-  std::vector<RolePlacement> added;
-  for (const RoleRequest& role : lost_roles(job.request, job.placement)) {
-    const auto roles = place({role}, room);
-    if (!roles) continue;
-    start(job, *roles, room);
-    added.push_back(roles->front());
-  }
-  return added;
-}
-
-// One worker for each job in turn, so that the first in line does not take all the room.
-std::vector<Placement> Scheduler::grow(const std::vector<JobId>& order, Room& room) {
-  std::vector<Placement> grown;
-  std::map<JobId, std::size_t> position;
-  for (bool any = true; any;) {
-    any = false;
-    for (const JobId& id : order) {
-      Job& job = jobs_.at(id);
-      if (!job.running) continue;
-      const auto missing = missing_of(job.request.workers, job.placement);
-      if (missing.empty()) continue;
-      const auto roles = place({missing.front()}, room);
-      if (!roles) continue;
-      start(job, *roles, room);
-      const auto [slot, first] = position.emplace(id, grown.size());
-      if (first) grown.push_back({id, {}});
-      grown[slot->second].roles.push_back(roles->front());
-      any = true;
-    }
-  }
-  return grown;
-}
-
-void Scheduler::free_role(const RolePlacement& role) {
-  const auto used = used_.find(role.node);
-  if (used == used_.end()) return;
-  used->second -= role.need;
-  if (used->second == Amount{}) used_.erase(used);
 }
 
 }  // namespace crabcast::scheduler

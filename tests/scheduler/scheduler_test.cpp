@@ -1,11 +1,7 @@
-#include "scheduler/scheduler.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-
-#include "protocol/common.pb.h"
+#include "tests/scheduler/staged.h"
 
 namespace crabcast::scheduler {
 namespace {
@@ -13,51 +9,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr std::int64_t kGiB = 1LL << 30;
-
-Node node(const std::string& id, double cpus, std::int64_t gpus = 0, std::int64_t gib = 64) {
-  return {NodeId(id), {std::llround(cpus * 1000), gpus, gib * kGiB}, true};
-}
-
-// A job of one small coordinator and equal workers.
-JobRequest job(const std::string& id, std::uint64_t seq, std::uint32_t min, std::uint32_t max,
-               Amount worker = {1000, 0, kGiB}, Priority priority = Priority::normal) {
-  JobRequest request;
-  request.id = JobId(id);
-  request.submit_seq = seq;
-  request.priority = priority;
-  request.workers_min = min;
-  request.fixed.push_back({"coordinator", pb::ROLE_COORDINATOR, {100, 0, kGiB / 4}});
-  for (std::uint32_t i = 0; i < max; ++i)
-    request.workers.push_back({"worker-" + std::to_string(i), pb::ROLE_WORKER, worker});
-  return request;
-}
-
-// "job: role@node role@node"
-std::vector<std::string> text_of(const std::vector<Placement>& placements) {
-  std::vector<std::string> lines;
-  for (const Placement& placement : placements) {
-    std::string line = placement.job.value() + ":";
-    for (const RolePlacement& role : placement.roles)
-      line += " " + role.role + "@" + role.node.value();
-    lines.push_back(line);
-  }
-  return lines;
-}
-
-PendingReason reason_of(const Scheduler& scheduler, const std::string& id) {
-  for (const Pending& pending : scheduler.pending())
-    if (pending.job == JobId(id)) return pending.reason;
-  ADD_FAILURE() << id << " does not wait";
-  return PendingReason::none;
-}
-
-std::string text_of(const Scheduler& scheduler, const std::string& id) {
-  for (const Pending& pending : scheduler.pending())
-    if (pending.job == JobId(id)) return pending.text;
-  return {};
-}
 
 // A running job of one role takes `need` on that node.
 void occupy(Scheduler& scheduler, const std::string& node_id, Amount need) {
@@ -120,20 +71,20 @@ TEST(Placement, OneNodeWhenItFits) {
   scheduler.upsert_node(node("a", 4));
   scheduler.upsert_node(node("b", 4));
   ASSERT_TRUE(scheduler.submit(job("j", 1, 3, 3)));
-  EXPECT_THAT(text_of(scheduler.schedule()),
+  EXPECT_THAT(text_of(placed_now(scheduler)),
               ElementsAre("j: coordinator@a worker-0@a worker-1@a worker-2@a"));
   EXPECT_EQ(scheduler.free_on(NodeId("a")), (Amount{900, 0, 61 * kGiB - kGiB / 4}));
-  EXPECT_THAT(scheduler.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler), IsEmpty());
 }
 
 TEST(Placement, GangOverSeveralNodesOrNotAtAll) {
   Scheduler scheduler;
   scheduler.upsert_node(node("a", 2.1));
   ASSERT_TRUE(scheduler.submit(job("j", 1, 4, 4)));
-  EXPECT_THAT(scheduler.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler), IsEmpty());
   EXPECT_EQ(scheduler.free_on(NodeId("a")).cpu_millis, 2100);
   scheduler.upsert_node(node("b", 2));
-  EXPECT_THAT(text_of(scheduler.schedule()),
+  EXPECT_THAT(text_of(placed_now(scheduler)),
               ElementsAre("j: coordinator@a worker-0@a worker-1@a worker-2@b worker-3@b"));
 }
 
@@ -145,7 +96,7 @@ TEST(Placement, PacksTheTightestNodeAndSparesGpus) {
   ASSERT_TRUE(scheduler.submit(job("cpu", 1, 1, 1)));
   ASSERT_TRUE(scheduler.submit(job("gpu", 2, 2, 2, {1000, 1, kGiB})));
   EXPECT_THAT(
-      text_of(scheduler.schedule()),
+      text_of(placed_now(scheduler)),
       ElementsAre("cpu: coordinator@c worker-0@c", "gpu: coordinator@a worker-0@a worker-1@a"));
 }
 
@@ -154,7 +105,7 @@ TEST(Placement, EqualNodesGoByName) {
   for (const char* id : {"n2", "n0", "n1"}) scheduler.upsert_node(node(id, 1.1));
   for (std::uint64_t i = 0; i < 3; ++i)
     ASSERT_TRUE(scheduler.submit(job("j" + std::to_string(i), i, 1, 1)));
-  EXPECT_THAT(text_of(scheduler.schedule()),
+  EXPECT_THAT(text_of(placed_now(scheduler)),
               ElementsAre("j0: coordinator@n0 worker-0@n0", "j1: coordinator@n1 worker-0@n1",
                           "j2: coordinator@n2 worker-0@n2"));
 }
@@ -165,7 +116,7 @@ TEST(Queue, PriorityFirstThenSubmitOrder) {
   ASSERT_TRUE(scheduler.submit(job("early", 1, 1, 1)));
   ASSERT_TRUE(scheduler.submit(job("urgent", 4, 1, 1, {1000, 0, kGiB}, Priority::critical)));
   scheduler.upsert_node(node("a", 2.2));
-  const auto placed = scheduler.schedule();
+  const auto placed = placed_now(scheduler);
   ASSERT_EQ(placed.size(), 2U);
   EXPECT_EQ(placed[0].job, JobId("urgent"));
   EXPECT_EQ(placed[1].job, JobId("early"));
@@ -176,16 +127,16 @@ TEST(Queue, NobodyOvertakesAWaitingJob) {
   Scheduler scheduler;
   scheduler.upsert_node(node("a", 4));
   ASSERT_TRUE(scheduler.submit(job("running", 1, 2, 2)));
-  (void)scheduler.schedule();
+  (void)placed_now(scheduler);
   ASSERT_TRUE(scheduler.submit(job("big", 2, 3, 3)));
   ASSERT_TRUE(scheduler.submit(job("small", 3, 1, 1)));
   ASSERT_TRUE(scheduler.submit(job("humble", 4, 1, 1, {1000, 0, kGiB}, Priority::low)));
-  EXPECT_THAT(scheduler.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler), IsEmpty());
   EXPECT_EQ(reason_of(scheduler, "big"), PendingReason::not_enough_cpus);
   EXPECT_EQ(reason_of(scheduler, "small"), PendingReason::behind_queue);
   EXPECT_EQ(reason_of(scheduler, "humble"), PendingReason::behind_priority);
   scheduler.remove_job(JobId("running"));
-  EXPECT_THAT(text_of(scheduler.schedule()),
+  EXPECT_THAT(text_of(placed_now(scheduler)),
               ElementsAre("big: coordinator@a worker-0@a worker-1@a worker-2@a"));
 }
 
@@ -194,45 +145,44 @@ TEST(Queue, AJobThatCanNeverFitIsPassedOver) {
   scheduler.upsert_node(node("a", 4));
   ASSERT_TRUE(scheduler.submit(job("huge", 1, 1, 1, {8000, 0, kGiB})));
   ASSERT_TRUE(scheduler.submit(job("small", 2, 1, 2)));
-  EXPECT_EQ(reason_of(scheduler, "huge"), PendingReason::larger_than_cluster);
-  EXPECT_EQ(reason_of(scheduler, "small"), PendingReason::none);
-  const auto placed = scheduler.schedule();
+  const auto placed = placed_now(scheduler);
   ASSERT_FALSE(placed.empty());
   EXPECT_EQ(placed.front().job, JobId("small"));
+  EXPECT_EQ(reason_of(scheduler, "huge"), PendingReason::larger_than_cluster);
   scheduler.upsert_node(node("b", 9));
-  EXPECT_EQ(reason_of(scheduler, "huge"), PendingReason::none);
+  EXPECT_THAT(text_of(placed_now(scheduler)), ElementsAre("huge: coordinator@b worker-0@b"));
 }
 
 TEST(Reasons, EachNamesTheNumbers) {
   Scheduler scheduler;
   ASSERT_TRUE(scheduler.submit(job("j", 1, 2, 2, {1500, 1, 8 * kGiB})));
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::no_nodes);
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("No node has joined"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("No node has joined"));
 
   Node sick = node("a", 8, 2);
   sick.healthy = false;
   scheduler.upsert_node(sick);
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::no_nodes);
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("No node is healthy, of 1 that joined"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("No node is healthy, of 1 that joined"));
 
   scheduler.upsert_node(node("a", 8, 1));
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::larger_than_cluster);
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("needs 3.1 CPUs, 2 GPUs, 16.2 GiB"));
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("has 8 CPUs, 1 GPU, 64.0 GiB on 1 healthy node"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("needs 3.1 CPUs, 2 GPUs, 16.2 GiB"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("has 8 CPUs, 1 GPU, 64.0 GiB on 1 healthy node"));
 
   scheduler.upsert_node(node("a", 4, 2, 32));
   occupy(scheduler, "a", {2000, 0, 0});
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::not_enough_cpus);
-  EXPECT_EQ(text_of(scheduler, "j"),
-            "Needs 3.1 CPUs at once; 2 free on 1 healthy node. 1.1 CPUs more would let it start.");
+  EXPECT_EQ(why(scheduler, "j").text, "Needs 3.1 CPUs at once; 2 free on 1 healthy node.");
+  EXPECT_EQ(why(scheduler, "j").would_help, "1.1 CPUs more would let it start.");
 
   occupy(scheduler, "a", {0, 1, 0});
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::not_enough_gpus);
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("Needs 2 GPUs at once; 1 free"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("Needs 2 GPUs at once; 1 free"));
 
   occupy(scheduler, "a", {0, 0, 20 * kGiB});
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::not_enough_memory);
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("12.0 GiB free"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("12.0 GiB free"));
 }
 
 TEST(Reasons, FragmentedWhenTheSumIsEnough) {
@@ -242,9 +192,9 @@ TEST(Reasons, FragmentedWhenTheSumIsEnough) {
   occupy(scheduler, "a", {2000, 0, 0});
   occupy(scheduler, "b", {2000, 0, 0});
   ASSERT_TRUE(scheduler.submit(job("j", 1, 1, 1, {3000, 0, kGiB})));
-  EXPECT_THAT(scheduler.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler), IsEmpty());
   EXPECT_EQ(reason_of(scheduler, "j"), PendingReason::fragmented);
-  EXPECT_THAT(text_of(scheduler, "j"), HasSubstr("worker-0, needs 3 CPUs, 1.0 GiB on one node"));
+  EXPECT_THAT(why(scheduler, "j").text, HasSubstr("worker-0, needs 3 CPUs, 1.0 GiB on one node"));
 }
 
 TEST(Elastic, GrowsOneWorkerEachInTurnWhenNobodyWaits) {
@@ -252,7 +202,7 @@ TEST(Elastic, GrowsOneWorkerEachInTurnWhenNobodyWaits) {
   scheduler.upsert_node(node("a", 5.2));
   ASSERT_TRUE(scheduler.submit(job("x", 1, 1, 3)));
   ASSERT_TRUE(scheduler.submit(job("y", 2, 1, 3)));
-  EXPECT_THAT(text_of(scheduler.schedule()),
+  EXPECT_THAT(text_of(placed_now(scheduler)),
               ElementsAre("x: coordinator@a worker-0@a", "y: coordinator@a worker-0@a",
                           "x: worker-1@a worker-2@a", "y: worker-1@a"));
 }
@@ -262,9 +212,9 @@ TEST(Elastic, DoesNotGrowWhileAJobWaits) {
   scheduler.upsert_node(node("a", 4));
   ASSERT_TRUE(scheduler.submit(job("x", 1, 1, 4)));
   ASSERT_TRUE(scheduler.submit(job("y", 2, 3, 3)));
-  EXPECT_THAT(text_of(scheduler.schedule()), ElementsAre("x: coordinator@a worker-0@a"));
+  EXPECT_THAT(text_of(placed_now(scheduler)), ElementsAre("x: coordinator@a worker-0@a"));
   scheduler.remove_job(JobId("y"));
-  EXPECT_THAT(text_of(scheduler.schedule()), ElementsAre("x: worker-1@a worker-2@a"));
+  EXPECT_THAT(text_of(placed_now(scheduler)), ElementsAre("x: worker-1@a worker-2@a"));
 }
 
 TEST(Loss, ALostRoleIsReplacedBeforeLaterJobsStart) {
@@ -272,13 +222,13 @@ TEST(Loss, ALostRoleIsReplacedBeforeLaterJobsStart) {
   scheduler.upsert_node(node("a", 1.1));
   scheduler.upsert_node(node("b", 1));
   ASSERT_TRUE(scheduler.submit(job("x", 1, 2, 2)));
-  ASSERT_EQ(scheduler.schedule().size(), 1U);
+  ASSERT_EQ(placed_now(scheduler).size(), 1U);
   ASSERT_TRUE(scheduler.submit(job("y", 2, 0, 0)));
   scheduler.remove_node(NodeId("b"));
   scheduler.upsert_node(node("c", 1));
-  EXPECT_THAT(text_of(scheduler.schedule()), ElementsAre("x: worker-1@c"));
+  EXPECT_THAT(text_of(placed_now(scheduler)), ElementsAre("x: worker-1@c"));
   scheduler.release_role(JobId("x"), "coordinator");
-  EXPECT_THAT(text_of(scheduler.schedule()), ElementsAre("x: coordinator@a"));
+  EXPECT_THAT(text_of(placed_now(scheduler)), ElementsAre("x: coordinator@a"));
   EXPECT_EQ(reason_of(scheduler, "y"), PendingReason::not_enough_cpus);
 }
 
@@ -286,28 +236,29 @@ TEST(Loss, AJobThatLostEverythingStartsAgainAsAGang) {
   Scheduler scheduler;
   scheduler.upsert_node(node("a", 3));
   ASSERT_TRUE(scheduler.submit(job("x", 1, 2, 2)));
-  ASSERT_EQ(scheduler.schedule().size(), 1U);
+  ASSERT_EQ(placed_now(scheduler).size(), 1U);
   scheduler.remove_node(NodeId("a"));
   scheduler.upsert_node(node("b", 2));
-  EXPECT_THAT(scheduler.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler), IsEmpty());
   EXPECT_EQ(reason_of(scheduler, "x"), PendingReason::larger_than_cluster);
   scheduler.upsert_node(node("b", 3));
-  EXPECT_THAT(text_of(scheduler.schedule()), ElementsAre("x: coordinator@b worker-0@b worker-1@b"));
+  EXPECT_THAT(text_of(placed_now(scheduler)),
+              ElementsAre("x: coordinator@b worker-0@b worker-1@b"));
 }
 
 TEST(Loss, UnhealthyNodesKeepTheirRolesAndGetNoNewOnes) {
   Scheduler scheduler;
   scheduler.upsert_node(node("a", 4));
   ASSERT_TRUE(scheduler.submit(job("x", 1, 1, 1)));
-  ASSERT_EQ(scheduler.schedule().size(), 1U);
+  ASSERT_EQ(placed_now(scheduler).size(), 1U);
   Node sick = node("a", 4);
   sick.healthy = false;
   scheduler.upsert_node(sick);
   EXPECT_EQ(scheduler.free_on(NodeId("a")).cpu_millis, 2900);
   ASSERT_TRUE(scheduler.submit(job("y", 2, 1, 1)));
-  EXPECT_THAT(scheduler.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler), IsEmpty());
   scheduler.upsert_node(node("a", 4));
-  EXPECT_THAT(text_of(scheduler.schedule()), ElementsAre("y: coordinator@a worker-0@a"));
+  EXPECT_THAT(text_of(placed_now(scheduler)), ElementsAre("y: coordinator@a worker-0@a"));
 }
 
 TEST(Adopt, CountsBeforeItsNodeHasJoined) {
@@ -318,7 +269,7 @@ TEST(Adopt, CountsBeforeItsNodeHasJoined) {
                              {"worker-0", 3, NodeId("a"), {1000, 0, kGiB}}}});
   scheduler.upsert_node(node("a", 2));
   EXPECT_EQ(scheduler.free_on(NodeId("a")).cpu_millis, 900);
-  EXPECT_THAT(scheduler.pending(), IsEmpty());
+  EXPECT_THAT(scheduler.pending(kStart), IsEmpty());
   EXPECT_EQ(scheduler.submit(request).error().code, Errc::already_exists);
   scheduler.remove_job(request.id);
   EXPECT_EQ(scheduler.free_on(NodeId("a")).cpu_millis, 2000);

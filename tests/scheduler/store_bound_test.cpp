@@ -2,8 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "protocol/common.pb.h"
-#include "scheduler/scheduler.h"
+#include "tests/scheduler/staged.h"
 
 namespace crabcast::scheduler {
 namespace {
@@ -11,18 +10,8 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr std::int64_t kGiB = 1LL << 30;
-
-// A coordinator of 0.1 CPUs and workers of one CPU each.
 JobRequest job(const std::string& id, std::uint64_t seq, std::uint32_t workers) {
-  JobRequest request;
-  request.id = JobId(id);
-  request.submit_seq = seq;
-  request.workers_min = workers;
-  request.fixed.push_back({"coordinator", pb::ROLE_COORDINATOR, {100, 0, kGiB / 4}});
-  for (std::uint32_t i = 0; i < workers; ++i)
-    request.workers.push_back({"worker-" + std::to_string(i), pb::ROLE_WORKER, {1000, 0, kGiB}});
-  return request;
+  return scheduler::job(id, seq, workers, workers);
 }
 
 class StoreBound : public testing::Test {
@@ -32,17 +21,13 @@ class StoreBound : public testing::Test {
   }
   // Where the job's coordinator was placed now; empty: it was not.
   std::string placed(const std::string& id) {
-    for (const Placement& placement : scheduler_.schedule())
+    for (const Placement& placement : placed_now(scheduler_))
       for (const RolePlacement& role : placement.roles)
         if (placement.job == JobId(id) && role.kind == pb::ROLE_COORDINATOR)
           return role.node.value();
     return {};
   }
-  Pending why(const std::string& id) {
-    for (const Pending& pending : scheduler_.pending())
-      if (pending.job == JobId(id)) return pending;
-    return {};
-  }
+  Pending why(const std::string& id) { return scheduler::why(scheduler_, id); }
   Scheduler scheduler_;
 };
 
@@ -82,7 +67,7 @@ TEST_F(StoreBound, ItSaysWhereItsStoreIs) {
   ASSERT_EQ(placed("other"), "b");
   ASSERT_TRUE(scheduler_.submit(job("j", 2, 1)));
   scheduler_.hold_to(JobId("j"), {NodeId("b")});
-  EXPECT_THAT(scheduler_.schedule(), IsEmpty());
+  EXPECT_THAT(placed_now(scheduler_), IsEmpty());
   EXPECT_EQ(why("j").reason, PendingReason::no_room_at_store);
   EXPECT_THAT(why("j").text, HasSubstr("(b)"));
   EXPECT_THAT(why("j").text, HasSubstr("coordinator needs 0.1 CPUs"));
@@ -96,7 +81,7 @@ TEST_F(StoreBound, OneWhoseStoreNodeIsTooSmallHoldsNobodyUp) {
   scheduler_.hold_to(JobId("j"), {NodeId("b")});
   ASSERT_TRUE(scheduler_.submit(job("next", 2, 1)));
   EXPECT_EQ(placed("next"), "a");
-  EXPECT_EQ(why("j").reason, PendingReason::no_room_at_store);
+  EXPECT_EQ(why("j").reason, PendingReason::store_node_too_small);
 }
 
 // What it lacks comes first: a node of its own would not help.
@@ -116,17 +101,17 @@ TEST_F(StoreBound, APlacementNamesTheRequestThatItWasMadeFor) {
   JobRequest request = job("j", 1, 2);
   request.attempt = 4;
   ASSERT_TRUE(scheduler_.submit(request));
-  const auto first = scheduler_.schedule();
+  const auto first = placed_now(scheduler_);
   ASSERT_EQ(first.size(), 1U);
   EXPECT_EQ(first[0].attempt, 4U);
   scheduler_.remove_node(first[0].roles.front().node);
-  const auto replaced = scheduler_.schedule();
+  const auto replaced = placed_now(scheduler_);
   ASSERT_EQ(replaced.size(), 1U);
   EXPECT_EQ(replaced[0].attempt, 4U);
   scheduler_.remove_job(JobId("j"));
   request.attempt = 5;
   ASSERT_TRUE(scheduler_.submit(request));
-  const auto again = scheduler_.schedule();
+  const auto again = placed_now(scheduler_);
   ASSERT_EQ(again.size(), 1U);
   EXPECT_EQ(again[0].attempt, 5U);
   EXPECT_EQ(again[0].roles.size(), 3U);
