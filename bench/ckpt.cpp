@@ -200,10 +200,10 @@ std::unique_ptr<Session> session_with_state(std::size_t size) {
                                crabcast::model::adapter_parameters(modules, 1, heads));
   options.model.adapter.rank = static_cast<std::uint32_t>(size / bytes_of_rank);
   options.threads = static_cast<int>(std::thread::hardware_concurrency());
-  auto session = must(Session::open(options));
-  auto state = session->state();
+  auto state = must(Session::open(options))->state();
   for (NamedTensor& each : state)
     if (each.tensor.is_floating_point()) each.tensor = at::rand(each.tensor.sizes());
+  auto session = must(Session::open(options));  // one that made no snapshot yet
   must(session->load_state(state, false));
   return session;
 }

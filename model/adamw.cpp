@@ -2,8 +2,14 @@
 
 #include <ATen/ATen.h>
 
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
 #include <numbers>
 #include <vector>
 
@@ -25,6 +31,19 @@ void update_on_host(float* p, const float* g, float* m, float* v, std::int64_t c
     p[i] =
         p[i] * c.decay - c.step_size * (m[i] / (std::sqrt(v[i]) / c.root_correction2 + c.epsilon));
   }
+}
+
+// Past the caches: what is written here is not read again soon, and need not be read before.
+void stream_out(const float* from, std::int64_t count, float* to) {
+#ifdef __SSE2__
+  std::int64_t i = 0;
+  for (; i < count && reinterpret_cast<std::uintptr_t>(to + i) % sizeof(__m128) != 0; ++i)
+    to[i] = from[i];
+  for (; i + 4 <= count; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+#else
+  std::copy_n(from, count, to);
+#endif
 }
 
 float* at_element(const at::Tensor& flat, std::int64_t element) {
@@ -101,8 +120,8 @@ void AdamW::step(const at::Tensor& parameters, const at::Tensor& gradient, doubl
 void AdamW::step_into(const TrainedBuffers& into, const at::Tensor& parameters,
                       const at::Tensor& gradient, double gradient_scale,
                       const std::vector<bool>& touched, double rate) {
-  // So much at a time that the copy is still in the cache when it is updated.
-  constexpr std::int64_t kBlock = 16 << 10;
+  constexpr std::int64_t kBlock = 2 << 10;  // three of them stay in the first cache
+  alignas(64) std::array<float, kBlock> p, m, v;
   for (std::size_t i = 0; i < steps_.size();) {
     const Run run = next_run(i, touched);
     i = run.end;
@@ -110,16 +129,20 @@ void AdamW::step_into(const TrainedBuffers& into, const at::Tensor& parameters,
         constants_of(spec_, std::max<std::int64_t>(steps_[run.first], 1), gradient_scale, rate);
     for (std::int64_t begin = offsets_[run.first]; begin < offsets_[run.end]; begin += kBlock) {
       const std::int64_t count = std::min(kBlock, offsets_[run.end] - begin);
-      float* const p = at_element(into.parameters, begin);
-      float* const m = at_element(into.exp_avg, begin);
-      float* const v = at_element(into.exp_avg_sq, begin);
-      std::copy_n(parameters.const_data_ptr<float>() + begin, count, p);
-      std::copy_n(exp_avg_.const_data_ptr<float>() + begin, count, m);
-      std::copy_n(exp_avg_sq_.const_data_ptr<float>() + begin, count, v);
+      std::copy_n(parameters.const_data_ptr<float>() + begin, count, p.data());
+      std::copy_n(exp_avg_.const_data_ptr<float>() + begin, count, m.data());
+      std::copy_n(exp_avg_sq_.const_data_ptr<float>() + begin, count, v.data());
       if (run.touched)
-        update_on_host(p, gradient.const_data_ptr<float>() + begin, m, v, count, constants);
+        update_on_host(p.data(), gradient.const_data_ptr<float>() + begin, m.data(), v.data(),
+                       count, constants);
+      stream_out(p.data(), count, at_element(into.parameters, begin));
+      stream_out(m.data(), count, at_element(into.exp_avg, begin));
+      stream_out(v.data(), count, at_element(into.exp_avg_sq, begin));
     }
   }
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
   take_moments(into);
 }
 

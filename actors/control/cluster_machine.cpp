@@ -183,6 +183,7 @@ void ClusterMachine::on_down(PeerNumber peer, Moment now) {
 
 void ClusterMachine::on_tick(Moment now) {
   own_standstill_.tick(now.time);
+  write_again();
   end_those_out_of_time(now);
   decide(now);
 }
@@ -193,15 +194,15 @@ void ClusterMachine::on_stored(std::uint64_t number, Moment now) {
   const auto known = writes_.extract(number);
   if (known.empty()) return;
   const Write& write = known.mapped();
-  if (write.purpose == Write::Purpose::acknowledge) return answer(write.request, pb::Done{});
+  if (write.purpose == Purpose::acknowledge) return answer(write.request, pb::Done{});
   const auto found = jobs_.find(write.job);
   if (found == jobs_.end()) return;
   Job& job = found->second;
   switch (write.purpose) {
-    case Write::Purpose::none:
-    case Write::Purpose::acknowledge:
+    case Purpose::none:
+    case Purpose::acknowledge:
       return;
-    case Write::Purpose::submit: {
+    case Purpose::submit: {
       job.is_durable = true;
       pb::JobAccepted accepted;
       accepted.set_job(write.job);
@@ -210,17 +211,17 @@ void ClusterMachine::on_stored(std::uint64_t number, Moment now) {
       if (job.record.state() == pb::JOB_PENDING) enqueue(job, now);
       return decide(now);
     }
-    case Write::Purpose::resume: {
+    case Purpose::resume: {
       pb::JobAccepted accepted;
       accepted.set_job(write.job);
       accepted.set_resumed(true);
       return answer(write.request, accepted);
     }
-    case Write::Purpose::start:
+    case Purpose::start:
       if (write.fence == job.record.attempts() && job.record.state() == pb::JOB_STARTING)
         start_coordinator(job, now);
       return;
-    case Write::Purpose::scale:
+    case Purpose::scale:
       resize(job, now);
       answer(write.request, pb::Done{});
       return decide(now);
@@ -232,11 +233,29 @@ void ClusterMachine::on_not_stored(std::uint64_t number, const Error& error, Mom
   if (known.empty()) return;
   const Write& write = known.mapped();
   const auto found = jobs_.find(write.job);
-  if (write.purpose == Write::Purpose::submit && found != jobs_.end()) {
+  if (write.purpose == Purpose::submit && found != jobs_.end()) {
     for (const RequestNumber each : found->second.submitters) refuse(each, error);
     jobs_.erase(found);
-  } else {
-    refuse(write.request, error);
+    return;
+  }
+  refuse(write.request, error);
+  // What was decided stands, and the disk follows when it can; of a job, only its last record.
+  Write again = write;
+  again.request = 0;
+  refused_writes_.push_back(std::move(again));
+}
+
+void ClusterMachine::write_again() {
+  for (const Write& write : std::exchange(refused_writes_, {})) {
+    if (!write.node.empty()) {
+      store_node(write.node);
+      continue;
+    }
+    const auto found = jobs_.find(write.job);
+    if (found == jobs_.end()) continue;
+    const bool starts =
+        write.purpose == Purpose::start && write.fence == found->second.record.attempts();
+    store(found->second, starts ? Purpose::start : Purpose::none);
   }
 }
 
@@ -290,7 +309,7 @@ void ClusterMachine::place(const scheduler::Placement& placement, Moment now) {
   job.leave_by.reset();
   job.leaving_roles.clear();
   job.placed_here = true;
-  store(job, {job.record.job(), Write::Purpose::start, 0, job.record.attempts()});
+  store(job, Purpose::start);
 }
 
 // Roles of a running job that came back elsewhere, or more workers.
@@ -395,9 +414,12 @@ void ClusterMachine::tell(PeerNumber peer, const google::protobuf::Message& body
   actions.push_back(std::move(message));
 }
 
-void ClusterMachine::store(const Job& job, Write write) {
-  write.job = job.record.job();
-  writes_[next_write_] = std::move(write);
+void ClusterMachine::store(const Job& job) {
+  store(job, Purpose::none);
+}
+
+void ClusterMachine::store(const Job& job, Purpose purpose, RequestNumber request) {
+  writes_[next_write_] = {job.record.job(), purpose, request, job.record.attempts(), ""};
   actions.push_back(StoreJob{next_write_++, job.record});
 }
 

@@ -141,12 +141,14 @@ class ClusterMachine {
     std::map<std::string, pb::HeldReplica> stores;  // that it holds, by job
     std::int64_t last_seen_unix_ms = 0;
   };
-  // What a write was for, when something follows from it.
+  // What follows when a record is stored.
+  enum class Purpose { none, submit, resume, start, scale, acknowledge };
   struct Write {
     std::string job;
-    enum class Purpose { none, submit, resume, start, scale, acknowledge } purpose = Purpose::none;
+    Purpose purpose = Purpose::none;
     RequestNumber request = 0;
-    std::uint64_t fence = 0;  // of start
+    std::uint64_t fence = 0;  // of the job then
+    std::string node;         // of a node's record
   };
 
   // ---- jobs (cluster_machine_jobs.cpp)
@@ -223,7 +225,9 @@ class ClusterMachine {
   void answer(RequestNumber request, const google::protobuf::Message& body);
   void refuse(RequestNumber request, Error error);
   void tell(PeerNumber peer, const google::protobuf::Message& body);
-  void store(const Job& job, Write write = {});
+  void store(const Job& job);
+  void store(const Job& job, Purpose purpose, RequestNumber request = 0);
+  void write_again();
   void store_node(const std::string& node, RequestNumber request = 0);
   void event(const Job& job, pb::Severity severity, const std::string& kind,
              const std::string& message, Moment now);
@@ -236,6 +240,7 @@ class ClusterMachine {
   std::map<std::string, Node> nodes_;            // that are connected
   std::map<std::string, pb::NodeRecord> known_;  // that ever were
   std::map<std::uint64_t, Write> writes_;        // under way
+  std::vector<Write> refused_writes_;            // tried again at every tick
   scheduler::Scheduler scheduler_;
   std::uint64_t next_seq_ = 1, next_write_ = 1;
   bool recovering_ = false;

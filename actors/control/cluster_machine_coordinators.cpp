@@ -73,20 +73,23 @@ void ClusterMachine::job_reported(RequestNumber request, const pb::JobReport& bo
   answer(request, pb::Done{});
 }
 
+// Stopped without having been asked to by a client, it has made room, and goes on later; whether
+// this controller sent it away or one before.
 void ClusterMachine::ended(Job& job, const pb::JobStatus& status, Moment now) {
-  const Leaving why = job.leaving;
-  const auto stays = status.state() == pb::JOB_STOPPED && why != Leaving::no;
-  if (stays && why == Leaving::out_of_time)
+  if (status.state() != pb::JOB_STOPPED)
+    return finish(job, status.state(), status.reason(),
+                  errc_from_number(static_cast<std::uint32_t>(status.error_code())), now);
+  if (job.record.stop_asked())
+    return finish(job, job.record.stop_keep() ? pb::JOB_STOPPED : pb::JOB_CANCELLED,
+                  status.reason(), Errc::ok, now);
+  if (job.leaving == Leaving::preempted) job.record.set_preemptions(job.record.preemptions() + 1);
+  enqueue(job, now);
+  const auto limit = job.spec.schedule.time_limit_seconds;
+  if (limit && static_cast<double>(job.record.ran_ms()) >= *limit * 1000)
     return finish(job, pb::JOB_FAILED,
                   "it ran for its schedule.time_limit; raise it, and resume the job to go on",
                   Errc::timeout, now);
-  if (stays) {
-    if (why == Leaving::preempted) job.record.set_preemptions(job.record.preemptions() + 1);
-    enqueue(job, now);
-    return store(job);
-  }
-  finish(job, status.state(), status.reason(),
-         errc_from_number(static_cast<std::uint32_t>(status.error_code())), now);
+  store(job);
 }
 
 // The end of an earlier one says nothing about the job.
@@ -113,7 +116,6 @@ void ClusterMachine::coordinator_exited(RequestNumber request, const pb::RoleExi
   // It did what it had to do while no controller was there to be told; its store knows.
   event(job, pb::SEVERITY_INFO, "requeued",
         "its coordinator ended while the controller was away, and is asked again how", now);
-  job.record.clear_stop_asked();  // perhaps it succeeded before it was asked
   enqueue(job, now);
   store(job);
 }

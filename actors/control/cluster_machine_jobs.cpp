@@ -44,7 +44,7 @@ void ClusterMachine::submit(RequestNumber request, const pb::SubmitJob& body, Mo
   job.record.set_array(body.array());
   job.record.set_array_index(body.array_index());
   job.record.set_state(pb::JOB_PENDING);
-  store(job, {.purpose = Write::Purpose::submit});
+  store(job, Purpose::submit);
 }
 
 // By a name, the newest of that name; from then on by its id.
@@ -112,7 +112,7 @@ void ClusterMachine::submit_again(RequestNumber request, Job& job, const JobSpec
   job.record.clear_ended_unix_ms();
   job.record.clear_stop_asked();
   enqueue(job, now);
-  store(job, {.purpose = Write::Purpose::resume, .request = request});
+  store(job, Purpose::resume, request);
 }
 
 void ClusterMachine::resume(RequestNumber request, const pb::ResumeJob& body, Moment now) {
@@ -156,7 +156,7 @@ void ClusterMachine::cancel(RequestNumber request, const pb::CancelJob& body, Mo
     job->record.set_state(pb::JOB_STOPPING);
     tell_to_stop(*job);
   }
-  store(*job, {.purpose = Write::Purpose::acknowledge, .request = request});
+  store(*job, Purpose::acknowledge, request);
 }
 
 void ClusterMachine::tell_to_stop(const Job& job) {
@@ -177,7 +177,7 @@ void ClusterMachine::hold(RequestNumber request, const pb::HoldJob& body, Moment
                                                "runs"});
   job->record.set_held(body.hold());
   scheduler_.hold(JobId{body.job()}, body.hold());
-  store(*job, {.purpose = Write::Purpose::acknowledge, .request = request});
+  store(*job, Purpose::acknowledge, request);
 }
 
 void ClusterMachine::pin(RequestNumber request, const pb::PinCheckpoint& body) {
@@ -202,7 +202,7 @@ void ClusterMachine::scale(RequestNumber request, const pb::ScaleJob& body, Mome
                                 " workers (train.lanes), not " + std::to_string(body.workers())});
   job->record.set_workers(body.workers());
   // J-1: what was asked for is durable before it is acknowledged.
-  store(*job, {.purpose = Write::Purpose::scale, .request = request});
+  store(*job, Purpose::scale, request);
 }
 
 void ClusterMachine::resize(Job& job, Moment now) {

@@ -191,8 +191,8 @@ void ClusterMachine::take_stores(Node& node, const HeldReplicas& stores) {
   auto before = std::exchange(node.stores, {});
   for (const auto& store : stores) {
     const auto old = before.find(store.job());
-    const bool same = old != before.end() && !is_newer(store, old->second) &&
-                      !is_newer(old->second, store);
+    const bool same =
+        old != before.end() && !is_newer(store, old->second) && !is_newer(old->second, store);
     if (same)
       changed.erase(store.job());
     else
@@ -206,7 +206,7 @@ void ClusterMachine::take_stores(Node& node, const HeldReplicas& stores) {
 }
 
 void ClusterMachine::store_node(const std::string& node, RequestNumber request) {
-  writes_[next_write_] = {.purpose = Write::Purpose::acknowledge, .request = request};
+  writes_[next_write_] = {"", Purpose::acknowledge, request, 0, node};
   actions.push_back(StoreNode{next_write_++, known_.at(node)});
 }
 

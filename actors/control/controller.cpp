@@ -98,8 +98,8 @@ void ControllerState::deliver(const DeliveryPtr& message) {
     default:
       break;
   }
-  const bool joins = message->envelope->has_register_agent() ||
-                     message->envelope->has_register_coordinator();
+  const bool joins =
+      message->envelope->has_register_agent() || message->envelope->has_register_coordinator();
   const auto peer = joins ? number_of(message->sender) : PeerNumber{0};
   machine->on_message(peer, note(message), *message->envelope, now());
   carry_out();
@@ -215,9 +215,8 @@ void ControllerState::not_stored(std::uint64_t write, const caf::error& error) {
 }
 
 void ControllerState::act(StoreEvents& action) {
-  self->request(
-          registry, kRegistryTimeout,
-          PutEvents{std::make_shared<const std::vector<pb::Event>>(std::move(action.events))})
+  self->request(registry, kRegistryTimeout,
+                PutEvents{std::make_shared<const std::vector<pb::Event>>(std::move(action.events))})
       .then([] {},
             [](const caf::error& error) {
               spdlog::error("events were not stored: {}", from_caf(error).message);

@@ -294,7 +294,8 @@ class RecoveredController : public ControllerTest {
   RecoveredController() : ControllerTest(std::chrono::milliseconds(200)) {}
   std::vector<std::string> culprits() {
     std::vector<std::string> names;
-    for (const auto& event : client_.ask(pb::GetEvents{})->event_list().events())
+    const auto answer = client_.ask(pb::GetEvents{});
+    for (const auto& event : answer->event_list().events())
       if (event.has_incident()) names.push_back(event.incident().culprit());
     return names;
   }

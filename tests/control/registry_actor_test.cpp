@@ -12,8 +12,6 @@ namespace {
 
 using testing::IsEmpty;
 
-// ---- registry ---------------------------------------------------------------------------------
-
 std::shared_ptr<const std::vector<pb::Event>> some_events(int count, const std::string& job) {
   auto events = std::make_shared<std::vector<pb::Event>>();
   for (int i = 0; i < count; ++i) {
@@ -50,11 +48,15 @@ TEST_F(RegistryActorTest, AJobThatItAnsweredIsStored) {
   EXPECT_EQ((*stored)->state(), pb::JOB_PENDING);
 }
 
-TEST_F(RegistryActorTest, SequenceNumbersGrow) {
-  const auto first = ask<std::uint64_t>(actor_, NewSequence{});
-  const auto second = ask<std::uint64_t>(actor_, NewSequence{});
-  ASSERT_TRUE(first && second);
-  EXPECT_EQ(*second, *first + 1);
+TEST_F(RegistryActorTest, ANodeThatItAnsweredIsStored) {
+  pb::NodeRecord record;
+  record.set_node("a");
+  record.set_draining(true);
+  ASSERT_TRUE(tell(actor_, PutNode{std::make_shared<const pb::NodeRecord>(record)}));
+  const auto stored = registry_->nodes();
+  ASSERT_TRUE(stored);
+  ASSERT_EQ(stored->size(), 1U);
+  EXPECT_TRUE(stored->front().draining());
 }
 
 TEST_F(RegistryActorTest, EventsOfOneJobAreFoundAmongThoseOfManyOthers) {
