@@ -82,6 +82,9 @@ void AgentState::register_here() {
   hello.set_node(options.node);
   hello.set_endpoint(options.endpoint);
   *hello.mutable_total() = options.total;
+  hello.set_version(options.version);
+  for (const auto& label : options.labels) hello.add_labels(label);
+  for (const auto& taint : options.taints) hello.add_taints(taint);
   for (const auto& [key, role] : roles) *hello.add_running() = describe(role);
   hello.set_bulk_endpoint(options.bulk_endpoint);
   for (const auto& store : *held.stores) *hello.add_replicas() = store;

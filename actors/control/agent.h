@@ -7,6 +7,7 @@
 #include <caf/actor_system.hpp>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "actors/control/state_folder.h"
 #include "actors/switchboard.h"
@@ -16,6 +17,9 @@ namespace crabcast::actors {
 struct AgentOptions {
   std::string node;
   pb::Resources total;
+  std::vector<std::string> labels = {};  // name=value
+  std::vector<std::string> taints = {};
+  std::string version = {};  // of the program
   StateFolder state;
   std::filesystem::path keys;           // keyring folder that its processes use
   std::string bind_host = "127.0.0.1";  // its processes listen there

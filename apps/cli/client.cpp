@@ -2,9 +2,11 @@
 
 #include <netdb.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <fstream>
@@ -189,6 +191,15 @@ Result<pb::Envelope> TransportClient::ask(const google::protobuf::Message& body,
 }
 
 }  // namespace
+
+std::string user_name() {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::array<char, 4096> buffer{};
+  if (::getpwuid_r(::geteuid(), &entry, buffer.data(), buffer.size(), &found) == 0 && found)
+    return found->pw_name;
+  return "uid-" + std::to_string(::geteuid());
+}
 
 Result<std::unique_ptr<ControllerClient>> ControllerClient::connect(const Common& common) {
   std::string endpoint = as_endpoint(common.controller);

@@ -11,6 +11,9 @@
 
 namespace crabcast::apps {
 
+// Who asks, for the records: the user of this process.
+std::string user_name();
+
 class ControllerClient {
  public:
   // common.controller, else the endpoint that a running controller left in the state folder.

@@ -111,6 +111,7 @@ CommandLine::CommandLine()
   takes_quiet(&app_);
   add_job_verbs();
   add_looking_verbs();
+  add_place_verbs();
   add_store_verbs();
   add_checkpoint_verbs();
   add_chaos_verbs();
@@ -181,6 +182,7 @@ void CommandLine::add_job_verbs() {
       ->add_option("--key", submit_.client_key,
                    "Submits with the same key are one job (default: a random key)")
       ->type_name("KEY");
+  submit->add_flag("--hold", submit_.hold, "It waits until crabcast release lets it start");
   submit->add_flag("--resume", submit_.resume,
                    "Go on with the newest job of this name that was stopped or failed");
 
@@ -324,6 +326,10 @@ void CommandLine::add_cluster_verbs() {
   controller->add_option("--bind", controller_.bind, "Where it listens")
       ->type_name("HOST:PORT")
       ->capture_default_str();
+  controller
+      ->add_option("--policy", controller_.policy,
+                   "Queues, quota and users; read again when it changes")
+      ->type_name("FILE");
   auto* agent = verb(app_, "agent",
                      "Run the agent of a node, as a daemon: it starts the "
                      "processes of jobs",
@@ -354,6 +360,14 @@ void CommandLine::add_cluster_verbs() {
         agent_.memory_bytes = *bytes;
         return "";
       }));
+  agent
+      ->add_option("--label", agent_.labels,
+                   "What jobs may ask for in schedule.nodes; rack=NAME is its place")
+      ->type_name("NAME=VALUE");
+  agent
+      ->add_option("--taint", agent_.taints,
+                   "Only jobs come here that tolerate it (schedule.tolerates)")
+      ->type_name("NAME");
   agent->add_option("--keys", agent_.keys, "Folder of its keys (default: STATE/keys)")
       ->type_name("DIR");
   for (auto* one : {controller, agent}) {

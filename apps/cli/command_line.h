@@ -40,6 +40,7 @@ class CommandLine {
   void add_cluster_verbs();
   void add_job_verbs();
   void add_looking_verbs();
+  void add_place_verbs();  // command_line_cluster.cpp
   void add_store_verbs();
   void add_checkpoint_verbs();  // command_line_checkpoints.cpp
   void add_chaos_verbs();       // command_line_chaos.cpp
@@ -63,6 +64,7 @@ class CommandLine {
   ValidateOptions validate_;
   SubmitOptions submit_;
   LogOptions logs_;
+  DrainOptions drain_;
   CheckpointOptions checkpoint_;
   CheckpointImportOptions checkpoint_import_;
   ChaosOptions chaos_;

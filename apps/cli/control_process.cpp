@@ -68,7 +68,7 @@ std::string unique_process_name(const std::string& kind) {
 
 Result<std::unique_ptr<ControllerProcess>> ControllerProcess::start(
     caf::actor_system& system, const actors::StateFolder& state, const std::string& bind,
-    bool recover) {
+    bool recover, const std::filesystem::path& policy) {
   std::unique_ptr<ControllerProcess> process(new ControllerProcess);
   process->state_ = state;
   CRABCAST_TRY(make_folder(state.registry()));
@@ -94,6 +94,7 @@ Result<std::unique_ptr<ControllerProcess>> ControllerProcess::start(
   controller.switchboard = process->switchboard_.get();
   controller.registry = std::move(*registry);
   controller.recover = recover;
+  controller.policy = policy;
   process->actor_ = actors::spawn_controller(system, controller);
   return process;
 }
@@ -117,6 +118,7 @@ Result<std::unique_ptr<AgentProcess>> AgentProcess::start(caf::actor_system& sys
                                                           const std::filesystem::path& keys) {
   std::unique_ptr<AgentProcess> process(new AgentProcess);
   process->node_ = options.node;
+  options.version = CRABCAST_VERSION;
   CRABCAST_TRY(make_folder(options.state.root));
   auto own = own_program();
   if (!own) return fail(own.error());

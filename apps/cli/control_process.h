@@ -34,7 +34,8 @@ class ControllerProcess {
   // state folder. already_exists when another controller holds the registry.
   static Result<std::unique_ptr<ControllerProcess>> start(caf::actor_system& system,
                                                           const actors::StateFolder& state,
-                                                          const std::string& bind, bool recover);
+                                                          const std::string& bind, bool recover,
+                                                          const std::filesystem::path& policy);
   ~ControllerProcess();
   [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
   [[nodiscard]] const caf::actor& actor() const { return actor_; }

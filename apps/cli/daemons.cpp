@@ -54,7 +54,8 @@ Exit controller(const Common& common, const ControllerDaemonOptions& options) {
     return complain(armed.error(), common.json);
   const actors::StateFolder state{common.state};
   ActorSystem actors;
-  auto process = ControllerProcess::start(actors.system(), state, as_endpoint(options.bind), true);
+  auto process = ControllerProcess::start(actors.system(), state, as_endpoint(options.bind), true,
+                                          options.policy);
   if (!process) return complain(process.error(), common.json);
   spdlog::info("controller {} listens at {}; agents join with: crabcast agent --join {}",
                CRABCAST_VERSION, (*process)->endpoint(), (*process)->endpoint().substr(6));
@@ -82,6 +83,8 @@ Exit agent(const Common& common, const AgentDaemonOptions& options) {
         common.json);
   if (options.gpus >= 0) agent.total.set_gpus(static_cast<std::uint32_t>(options.gpus));
   if (options.memory_bytes > 0) agent.total.set_memory_bytes(options.memory_bytes);
+  agent.labels = options.labels;
+  agent.taints = options.taints;
   agent.state = state;
   agent.bind_host = options.bind;
   agent.controller_endpoint = as_endpoint(options.join);

@@ -94,6 +94,8 @@ Exit submit(const Common& common, const SubmitOptions& options) {
   pb::SubmitJob body;
   body.set_spec_yaml(to_yaml(*spec));
   body.set_resume(options.resume);
+  body.set_hold(options.hold);
+  body.set_owner(user_name());
   // The same key each time: a submit that was taken, but whose answer was lost, is not done twice.
   body.set_client_key(options.client_key.empty() ? random_key() : options.client_key);
   auto answer = (*client)->ask(body);

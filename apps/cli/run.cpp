@@ -157,7 +157,8 @@ Exit run(const Common& common, const RunOptions& options) {
                     : is_terminal(STDOUT_FILENO) ? ProgressView::Style::bar
                                                  : ProgressView::Style::lines);
   ActorSystem actors;
-  auto controller = ControllerProcess::start(actors.system(), state, "tcp://127.0.0.1:*", false);
+  auto controller =
+      ControllerProcess::start(actors.system(), state, "tcp://127.0.0.1:*", false, {});
   if (!controller) return complain(controller.error(), common.json);
   log_to_file(state);
   actors::AgentOptions agent_options;
@@ -175,6 +176,7 @@ Exit run(const Common& common, const RunOptions& options) {
   pb::SubmitJob submit;
   submit.set_spec_yaml(to_yaml(*spec));
   submit.set_resume(!options.fresh);
+  submit.set_owner(user_name());
   auto accepted = (*client)->ask(submit);
   if (!accepted) return complain(accepted.error(), common.json);
   const auto& job = accepted->job_accepted();

@@ -32,16 +32,19 @@ Exit run(const Common& common, const RunOptions& options);  // run.cpp
 
 struct ControllerDaemonOptions {
   std::string bind = "127.0.0.1:7117";
+  std::filesystem::path policy;  // queues, quota and users; empty: none
 };
 Exit controller(const Common& common, const ControllerDaemonOptions& options);  // daemons.cpp
 struct AgentDaemonOptions {
-  std::string join;                // HOST:PORT
-  std::string node;                // default: host name
-  std::string bind = "127.0.0.1";  // address that this node's processes listen on
-  double cpus = 0;                 // 0 = what the machine has
-  int gpus = -1;                   // -1 = what the machine has
-  std::uint64_t memory_bytes = 0;  // 0 = what the machine has
-  std::filesystem::path keys;      // default: STATE/keys
+  std::string join;                 // HOST:PORT
+  std::string node;                 // default: host name
+  std::string bind = "127.0.0.1";   // address that this node's processes listen on
+  double cpus = 0;                  // 0 = what the machine has
+  int gpus = -1;                    // -1 = what the machine has
+  std::uint64_t memory_bytes = 0;   // 0 = what the machine has
+  std::vector<std::string> labels;  // name=value
+  std::vector<std::string> taints;
+  std::filesystem::path keys;  // default: STATE/keys
 };
 Exit agent(const Common& common, const AgentDaemonOptions& options);  // daemons.cpp
 Exit role(const std::string& launch_file);                            // coordinator.cpp
@@ -55,6 +58,7 @@ struct SubmitOptions {
   std::string spec;
   std::string client_key;  // makes a repeated submit one job
   bool resume = false;     // go on with the newest unfinished job of this name and spec
+  bool hold = false;       // it waits until it is released
 };
 Exit submit(const Common& common, const SubmitOptions& options);
 Exit ps(const Common& common, const std::string& job, bool all);  // jobs; with JOB: its actors
@@ -69,6 +73,17 @@ Exit incidents(const Common& common, const std::string& job);
 Exit cancel(const Common& common, const std::string& job, bool keep);
 Exit scale(const Common& common, const std::string& job, std::uint32_t workers);
 Exit nodes(const Common& common);
+
+Exit pause(const Common& common, const std::string& job);  // cluster.cpp
+Exit resume(const Common& common, const std::string& job);
+Exit hold(const Common& common, const std::string& job, bool held);
+Exit explain(const Common& common, const std::string& job);
+Exit queues(const Common& common);
+struct DrainOptions {
+  std::string node, reason;
+  bool off = false;
+};
+Exit drain(const Common& common, const DrainOptions& options);
 
 struct CheckpointOptions {
   std::string job;                  // id; or empty with store
