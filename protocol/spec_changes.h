@@ -26,4 +26,8 @@ std::vector<SpecChange> spec_changes(const JobSpec& before, const JobSpec& after
 // `before` cannot go on with `after`.
 Status check_resumable(const JobSpec& before, const JobSpec& after);
 
+// The spec with other values, each given as FIELD=VALUE (train.optimizer.lr=2e-4), the value as a
+// spec file writes it; FIELD= leaves the field out. invalid_spec names every mistake.
+Result<JobSpec> with_changes(const JobSpec& spec, const std::vector<std::string>& changes);
+
 }  // namespace crabcast

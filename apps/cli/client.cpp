@@ -192,6 +192,13 @@ Result<pb::Envelope> TransportClient::ask(const google::protobuf::Message& body,
 
 }  // namespace
 
+std::string random_client_key() {
+  std::random_device random;
+  char key[40];
+  std::snprintf(key, sizeof key, "%08x%08x%08x", random(), random(), random());
+  return key;
+}
+
 std::string user_name() {
   passwd entry{};
   passwd* found = nullptr;

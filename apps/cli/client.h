@@ -13,6 +13,8 @@ namespace crabcast::apps {
 
 // Who asks, for the records: the user of this process.
 std::string user_name();
+// Makes a submit that is tried again one job.
+std::string random_client_key();
 
 class ControllerClient {
  public:

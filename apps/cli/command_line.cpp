@@ -112,6 +112,7 @@ CommandLine::CommandLine()
   add_job_verbs();
   add_looking_verbs();
   add_place_verbs();
+  add_spec_verbs();
   add_store_verbs();
   add_checkpoint_verbs();
   add_chaos_verbs();

@@ -40,6 +40,7 @@ class CommandLine {
   void add_cluster_verbs();
   void add_job_verbs();
   void add_looking_verbs();
+  void add_spec_verbs();   // command_line_cluster.cpp
   void add_place_verbs();  // command_line_cluster.cpp
   void add_store_verbs();
   void add_checkpoint_verbs();  // command_line_checkpoints.cpp
@@ -65,6 +66,8 @@ class CommandLine {
   SubmitOptions submit_;
   LogOptions logs_;
   DrainOptions drain_;
+  CloneOptions clone_;
+  std::string other_job_, name_;
   CheckpointOptions checkpoint_;
   CheckpointImportOptions checkpoint_import_;
   ChaosOptions chaos_;

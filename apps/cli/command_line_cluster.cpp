@@ -3,6 +3,33 @@
 
 namespace crabcast::apps {
 
+void CommandLine::add_spec_verbs() {
+  auto* init =
+      verb(app_, "init", "Print a job spec in which every field is explained",
+           "  crabcast init my-job > my-job.yaml", [this] { return apps::init(common_, name_); });
+  init->add_option("name", name_, "Name of the job")->type_name("NAME");
+  auto* diff = verb(app_, "diff", "Show in which fields the specs of two jobs differ",
+                    "  crabcast diff quickstart-1 quickstart-2",
+                    [this] { return apps::diff(common_, job_, other_job_); });
+  takes_job(diff, job_)->required();
+  diff->add_option("other", other_job_, "The other job's id")->required()->type_name("JOB");
+  auto* clone = verb(app_, "clone", "Submit a job's spec again, with some fields changed",
+                     "  crabcast clone quickstart-1 --set train.optimizer.lr=2e-4",
+                     [this] { return apps::clone(common_, clone_); });
+  takes_job(clone, clone_.job)->required();
+  clone->add_option("--set", clone_.changes, "Another value; FIELD= leaves the field out")
+      ->type_name("FIELD=VALUE")
+      ->take_all();
+  clone->add_flag("--print", clone_.print, "Print the spec, and submit nothing");
+  takes_json(init);
+  for (auto* one : {diff, clone}) {
+    takes_json(one);
+    takes_state(one);
+    takes_controller(one);
+    takes_quiet(one);
+  }
+}
+
 void CommandLine::add_place_verbs() {
   auto* pause =
       verb(app_, "pause", "Stop a job with a checkpoint; resume lets it go on",

@@ -1,7 +1,6 @@
 // validate, submit, ps, status, logs, events, incidents, cancel, scale, nodes.
 #include <filesystem>
 #include <memory>
-#include <random>
 #include <set>
 
 #include "actors/control/state_folder.h"
@@ -24,13 +23,6 @@ constexpr auto kFollowEvery = std::chrono::milliseconds(500);
 constexpr std::uint32_t kEventsPage = 500;
 constexpr std::uint32_t kLogPage = 1U << 18;
 constexpr int kSubmitTries = 3;
-
-std::string random_key() {
-  std::random_device random;
-  char key[40];
-  std::snprintf(key, sizeof key, "%08x%08x%08x", random(), random(), random());
-  return key;
-}
 
 // A folder that the spec names from here means something else in the folder of an agent.
 void make_paths_absolute(JobSpec& spec) {
@@ -97,7 +89,7 @@ Exit submit(const Common& common, const SubmitOptions& options) {
   body.set_hold(options.hold);
   body.set_owner(user_name());
   // The same key each time: a submit that was taken, but whose answer was lost, is not done twice.
-  body.set_client_key(options.client_key.empty() ? random_key() : options.client_key);
+  body.set_client_key(options.client_key.empty() ? random_client_key() : options.client_key);
   auto answer = (*client)->ask(body);
   for (int tries = 1; !answer && tries < kSubmitTries; ++tries) {
     const auto code = answer.error().code;

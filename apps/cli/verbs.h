@@ -85,6 +85,15 @@ struct DrainOptions {
 };
 Exit drain(const Common& common, const DrainOptions& options);
 
+Exit init(const Common& common, const std::string& name);  // spec_verbs.cpp
+Exit diff(const Common& common, const std::string& before, const std::string& after);
+struct CloneOptions {
+  std::string job;
+  std::vector<std::string> changes;  // FIELD=VALUE
+  bool print = false;                // the spec, and submit nothing
+};
+Exit clone(const Common& common, const CloneOptions& options);
+
 struct CheckpointOptions {
   std::string job;                  // id; or empty with store
   std::filesystem::path store;      // a job's store folder, for example a copy

@@ -74,5 +74,42 @@ TEST(SpecChanges, WhatIsNamedByAHashMayLieElsewhere) {
   EXPECT_FALSE(check_resumable(spec(), there)) << "a synthetic corpus has a seed";
 }
 
+JobSpec small() {
+  return parse_job_spec("name: t\nmodel: {base: nano}\ndata: {corpus: {synthetic: {}}}\n", "t")
+      .value();
+}
+
+TEST(WithChanges, SetsFieldsOfEveryKind) {
+  const auto changed =
+      with_changes(small(), {"train.optimizer.lr=2e-4", "resources.worker.memory=3GiB",
+                             "train.steps=", "train.epochs=2", "schedule.nodes=[gpu=h100]",
+                             "data.tasks=[captioning]", "evaluate.tasks=[captioning]",
+                             "schedule.time_limit=12h", "name=other"});
+  ASSERT_TRUE(changed) << changed.error().message;
+  EXPECT_EQ(changed->train.optimizer.lr, 2e-4);
+  EXPECT_EQ(changed->resources.worker.memory_bytes, 3ULL << 30);
+  EXPECT_FALSE(changed->train.steps);
+  EXPECT_EQ(changed->train.epochs, 2);
+  EXPECT_EQ(changed->schedule.nodes, std::vector<std::string>{"gpu=h100"});
+  EXPECT_EQ(changed->schedule.time_limit_seconds, 12 * 3600);
+  EXPECT_EQ(changed->name, "other");
+  EXPECT_EQ(*with_changes(small(), {}), small());
+}
+
+TEST(WithChanges, NamesMistakes) {
+  const auto mistake = [](const std::string& change) {
+    const auto changed = with_changes(small(), {change});
+    EXPECT_FALSE(changed) << change;
+    return changed ? "" : changed.error().message;
+  };
+  EXPECT_NE(mistake("train.optimizer.lrr=1").find("did you mean train.optimizer.lr"),
+            std::string::npos);
+  EXPECT_NE(mistake("train.lanes").find("FIELD=VALUE"), std::string::npos);
+  EXPECT_NE(mistake("train=1").find("FIELD=VALUE"), std::string::npos);
+  EXPECT_NE(mistake("train.lanes=many").find("whole number"), std::string::npos);
+  EXPECT_NE(mistake("train.lanes=[1, ").find("train.lanes"), std::string::npos);
+  EXPECT_NE(mistake("train.epochs=1").find("both given"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace crabcast
