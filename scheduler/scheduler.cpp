@@ -70,7 +70,7 @@ void Scheduler::adopt(const JobRequest& request, const Placement& placement) {
     for (const RolePlacement& role : placement.roles)
       s.seat(job, {role.role, role.kind, role.need}, s.nodes.slot_of(role.node));
     s.start_running(job);
-    s.queues.charge(job.queue, job.used);
+    s.queues.charge(job, job.used);
     s.unstamped.insert(&job);
     s.roles_changed(job);
   }
