@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <queue>
 
 #include "protocol/common.pb.h"
@@ -367,27 +366,6 @@ class Simulation {
       const Pending pending = scheduler_.why(job.job->request.id, now_);
       const bool for_good = pending.reason >= PendingReason::no_such_queue &&
                             pending.reason <= PendingReason::store_node_too_small;
-      if (!for_good && getenv("DBG")) {
-        for (auto& q : scheduler_.queues())
-          if (q.used != Amount{} || q.running || q.pending)
-            fprintf(stderr, "%s used %s running %u pending %u\n", q.path.c_str(),
-                    to_string(q.used).c_str(), q.running, q.pending);
-        auto r = scheduler_.reservation();
-        if (r) fprintf(stderr, "reserved %s\n", r->job.value().c_str());
-        for (auto& j : books_.jobs())
-          if (j.state == BookedJob::State::running || j.state == BookedJob::State::leaving) {
-            auto w = scheduler_.why(j.job->request.id, now_);
-            fprintf(stderr, "%s state %d roles %zu/%zu+%u rate %f left %f number %lu: %s %s\n",
-                    j.job->request.id.value().c_str(), (int)j.state, j.roles.size(),
-                    j.job->request.fixed.size(), j.job->request.workers_min,
-                    runs_[number_of(j)].rate, runs_[number_of(j)].work_left,
-                    runs_[number_of(j)].number, std::string(to_string(w.reason)).c_str(),
-                    w.text.c_str());
-          }
-        auto e = scheduler_.explain(job.job->request.id, now_);
-        for (auto& l : *e) fprintf(stderr, "  %s\n", l.c_str());
-        break;
-      }
       if (!for_good)
         report(job,
                "it never ran: " + std::string(to_string(pending.reason)) + ", " + pending.text);
@@ -458,11 +436,11 @@ class Simulation {
     double sum = 0, squares = 0;
     for (const auto& [queue, waits] : waits_) {
       all.insert(all.end(), waits.begin(), waits.end());
-      double run = 0, whole = 0;
+      double whole = 0;
       for (const double wait : waits) whole += wait;
-      run = 1 / (1 + whole / static_cast<double>(waits.size()) / kFairnessScale);
-      sum += run;
-      squares += run * run;
+      const double service = 1 / (1 + whole / static_cast<double>(waits.size()) / kFairnessScale);
+      sum += service;
+      squares += service * service;
     }
     if (squares > 0) result_.fairness = sum * sum / (static_cast<double>(waits_.size()) * squares);
     result_.waiting.push_back(quantiles("", std::move(all)));

@@ -139,6 +139,17 @@ SimulatedJob make_job(std::uint32_t number, const std::vector<std::string>& queu
   return job;
 }
 
+// Somebody and a priority that the queue takes, as near as there is.
+void make_admissible(JobRequest& request, const ClusterPolicy& policy) {
+  for (std::string path = request.queue; !path.empty(); path = parent_queue(path)) {
+    const QueuePolicy& queue = *policy.find(path);
+    if (policy.admits(request.queue, request.owner, request.priority)) return;
+    if (!queue.users.empty()) request.owner = queue.users[request.submit_seq % queue.users.size()];
+    if (!queue.priorities.empty())
+      request.priority = queue.priorities[request.submit_seq % queue.priorities.size()];
+  }
+}
+
 double gpu_seconds(const SimulatedJob& job) {
   Amount sum;
   for (const RoleRequest& role : job.request.workers) sum += role.need;
@@ -155,11 +166,12 @@ Workload synthetic_workload(const WorkloadOptions& options) {
   workload.nodes = make_nodes(options.nodes);
   Amount total;
   for (const Node& node : workload.nodes) total += node.total;
-  workload.policy = make_policy(options.queues, total, dice);
+  workload.policy = options.policy ? *options.policy : make_policy(options.queues, total, dice);
   const std::vector<std::string> leaves = workload.policy.leaves();
   double work = 0;
   for (std::uint32_t i = 0; i < options.jobs; ++i) {
     workload.jobs.push_back(make_job(i, leaves, options, dice));
+    make_admissible(workload.jobs.back().request, workload.policy);
     work += gpu_seconds(workload.jobs.back());
   }
   const double gpus = static_cast<double>(std::max<std::int64_t>(total.gpus, 1));
