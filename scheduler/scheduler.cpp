@@ -53,7 +53,7 @@ Status Scheduler::submit(JobRequest request) {
   if (state_->find(request.id) != nullptr)
     return fail(Errc::already_exists,
                 "job " + request.id.value() + " is known to the scheduler already");
-  ++state_->tries_left;
+  if (state_->policy.backfill_depth > 0) ++state_->tries_left;
   state_->settle(state_->add(std::move(request)));
   return {};
 }

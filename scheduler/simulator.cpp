@@ -178,6 +178,7 @@ class Simulation {
   }
 
   void finish(BookedJob& job) {
+    result_.makespan = seconds_at(now_);
     books_.end(job);
     ++runs_[number_of(job)].stay;
     scheduler_.remove_job(job.job->request.id);
@@ -399,6 +400,11 @@ class Simulation {
   }
 
   void note_point() {
+    if (books_.running() > 0 || books_.waiting() > 0) result_.makespan = seconds_at(now_);
+    // What is left are looks at the clock for jobs that are over.
+    if (result_.finished + result_.expired == workload_.jobs.size() && books_.waiting() == 0 &&
+        !result_.timeline.empty() && result_.timeline.back().running == 0)
+      return;
     auto& line = result_.timeline;
     if (!line.empty() && seconds_at(now_) < line.back().at + spacing_) return;
     line.push_back(point());
@@ -424,7 +430,6 @@ class Simulation {
   }
 
   void summarize() {
-    result_.makespan = seconds_at(now_);
     const double time = seconds(last_arrival_ - time_at(0));
     if (time > 0) {
       result_.cpus_used = cpu_time_ / time;

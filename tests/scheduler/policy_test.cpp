@@ -65,8 +65,8 @@ users:
 }
 
 TEST(Policy, SaysWhoMaySubmitWhat) {
-  const ClusterPolicy policy = policy_of(
-      "queues: {a: {users: [ann], queues: {x: , y: {priorities: [low]}}}, b: }");
+  const ClusterPolicy policy =
+      policy_of("queues: {a: {users: [ann], queues: {x: , y: {priorities: [low]}}}, b: }");
   EXPECT_TRUE(policy.admits("a/x", "ann", Priority::high));
   const auto wrong_user = policy.admits("a/x", "bob", Priority::high);
   ASSERT_FALSE(wrong_user);
@@ -94,16 +94,18 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Mistake{"nothing", "", "policy.yaml:"},
         Mistake{"no_queues", "starvation: off\n", "queues: is missing"},
-        Mistake{"unknown", "queus: {a: }\n", "policy.yaml:1:1: queus: unknown field; did you mean "
-                                             "queues?"},
+        Mistake{"unknown", "queus: {a: }\n",
+                "policy.yaml:1:1: queus: unknown field; did you mean "
+                "queues?"},
         Mistake{"deep", "queues:\n  a:\n    wieght: 2\n",
                 "policy.yaml:3:5: queues.a.wieght: unknown field; did you mean weight?"},
-        Mistake{"weight", "queues:\n  a: {weight: 0}\n", "2:14: queues.a.weight: \"0\" is out"},
+        Mistake{"weight", "queues:\n  a: {weight: 0}\n", "2:15: queues.a.weight: \"0\" is out"},
         Mistake{"name", "queues:\n  Big: \n", "2:3: queues: \"Big\" is not a queue's name"},
         Mistake{"twice", "queues:\n  a:\n  a:\n", "3:3: queues.a: is given twice; first in line 2"},
         Mistake{"memory", "queues:\n  a: {limit: {memory: 5}}\n", "\"5\" is not a size"},
         Mistake{"priority", "queues:\n  a: {priorities: [hihg]}\n", "did you mean high?"},
-        Mistake{"duration", "preemption: {min_runtime: ten}\nqueues: {a: }\n", "not such a duration"},
+        Mistake{"duration", "preemption: {min_runtime: ten}\nqueues: {a: }\n",
+                "not such a duration"},
         Mistake{"sum",
                 "queues:\n  a:\n    guaranteed: {gpus: 4}\n    queues:\n      x: {guaranteed: "
                 "{gpus: 3}}\n      y: {guaranteed: {gpus: 2}}\n",
@@ -115,7 +117,8 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& test) { return test.param.name; });
 
 TEST(Policy, ReportsAllMistakesAtOnce) {
-  const std::string text = problems_of("starvation: soon\nqueues:\n  a: {weight: x, limit: {gpu: 1}}\n");
+  const std::string text =
+      problems_of("starvation: soon\nqueues:\n  a: {weight: x, limit: {gpu: 1}}\n");
   EXPECT_THAT(text, HasSubstr("policy.yaml:1:13: starvation"));
   EXPECT_THAT(text, HasSubstr("queues.a.weight"));
   EXPECT_THAT(text, HasSubstr("queues.a.limit.gpu: unknown field; did you mean gpus?"));
