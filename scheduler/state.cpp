@@ -61,14 +61,19 @@ void ClusterState::take_request(Job& job, JobRequest request) {
   job.user = user.get();
   find_queue(job);
   count_demands(job);
+  count_worker(job);
 }
 
 void ClusterState::count_demands(Job& job) {
   const auto wanted = wanted_roles(job);
   job.wanted = sum_of(wanted);
+  if (job.running && wanted.empty()) return;  // its shape counts when it waits
   job.shape = shape_of(job, wanted);
-  if (!job.request.workers.empty())
-    job.worker_shape = shape_of(job, {&job.request.workers.front()});
+}
+
+void ClusterState::count_worker(Job& job) {
+  if (job.request.workers.empty()) return;
+  job.worker_shape = shape_of(job, {&job.request.workers.front()});
 }
 
 void ClusterState::find_queue(Job& job) {
@@ -240,7 +245,8 @@ void ClusterState::roles_changed(Job& job) {
   const bool leaves = job.leaving || std::any_of(job.roles.begin(), job.roles.end(),
                                                  [](const Held& held) { return held.leaving; });
   leaves ? (void)coming.insert(&job) : (void)coming.erase(&job);
-  const bool grows = !leaves && job.wanted == Amount{} && !missing_workers(job).empty();
+  const bool grows =
+      !leaves && job.wanted == Amount{} && workers_of(job) < job.request.workers.size();
   if (grows) growable.insert(&job);
   const bool lacks = !job.leaving && job.wanted != Amount{};
   lacks ? (void)lacking.insert(&job) : (void)lacking.erase(&job);
@@ -279,6 +285,7 @@ void ClusterState::judge_anew(Job& job) {
 }
 
 void ClusterState::demands_changed(Job& job) {
+  count_worker(job);
   if (job.running) return roles_changed(job);
   count_demands(job);
   judge_anew(job);

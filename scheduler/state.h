@@ -103,6 +103,7 @@ struct ClusterState {
   void demands_changed(Job& job);  // its roles are others than before
   void drop_reservation_of(const Job& job);
   void count_demands(Job& job);
+  void count_worker(Job& job);
   std::uint32_t shape_of(const Job& job, const std::vector<const RoleRequest*>& roles);
   std::uint32_t shape_number(const std::string& key);
 };

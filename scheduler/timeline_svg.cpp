@@ -1,7 +1,6 @@
 // The simulator's picture.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "protocol/format.h"
 #include "scheduler/simulator.h"
@@ -32,10 +31,9 @@ constexpr std::string_view kStyle = R"(<style>
 </style>
 )";
 
+// To a tenth.
 std::string fixed(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
+  return exact_number(std::round(value * 10) / 10);
 }
 
 std::string text_at(double x, double y, const std::string& text, const std::string& kind,
