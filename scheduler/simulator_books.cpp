@@ -91,6 +91,7 @@ Books::Broken Books::place(BookedJob& job, const Placement& placement, bool star
   } else if (job.state != BookedJob::State::running) {
     return "roles are added, and it does not run";
   }
+  Amount placed;
   for (const RolePlacement& role : placement.roles) {
     const std::size_t number = node_numbers_.at(role.node);
     BookedNode& node = nodes_[number];
@@ -105,8 +106,9 @@ Books::Broken Books::place(BookedJob& job, const Placement& placement, bool star
              to_string(node.total);
     node.roles.emplace_back(&job, role.need);
     job.roles.push_back({role.role, number, role.need, false});
-    count_use(job, role.need, 1);
+    placed += role.need;
   }
+  count_use(job, placed, 1);
   if (!broken && check_) broken = check_quotas(job);
   return broken;
 }
@@ -210,17 +212,27 @@ void Books::take_back(BookedJob& job, const std::string& name) {
   const auto role = std::find_if(job.roles.begin(), job.roles.end(),
                                  [&](const BookedRole& held) { return held.role == name; });
   if (role == job.roles.end()) return;
-  BookedNode& node = nodes_[role->node];
-  const auto on_node = std::find(node.roles.begin(), node.roles.end(),
-                                 std::pair<BookedJob*, Amount>(&job, role->need));
-  node.roles.erase(on_node);
-  node.used -= role->need;
+  leave_node(job, *role);
   count_use(job, role->need, -1);
   job.roles.erase(role);
 }
 
+void Books::leave_node(BookedJob& job, const BookedRole& role) {
+  BookedNode& node = nodes_[role.node];
+  const auto on_node = std::find(node.roles.begin(), node.roles.end(),
+                                 std::pair<BookedJob*, Amount>(&job, role.need));
+  node.roles.erase(on_node);
+  node.used -= role.need;
+}
+
 void Books::take_back_all(BookedJob& job) {
-  while (!job.roles.empty()) take_back(job, job.roles.back().role);
+  Amount all;
+  for (const BookedRole& role : job.roles) {
+    leave_node(job, role);
+    all += role.need;
+  }
+  job.roles.clear();
+  count_use(job, all, -1);
   if (job.state == BookedJob::State::running || job.state == BookedJob::State::leaving) {
     --running_;
     --user_running_[job.job->request.owner];

@@ -72,6 +72,7 @@ class Books {
 
   void count_use(const BookedJob& job, const Amount& need, std::int64_t sign);
   void leave_line(BookedJob& job);
+  void leave_node(BookedJob& job, const BookedRole& role);
   [[nodiscard]] Broken check_gang(const BookedJob& job, const Placement& placement) const;
   [[nodiscard]] Broken check_quotas(const BookedJob& job) const;
   [[nodiscard]] Broken check_priority(const BookedJob& job, const Scheduler& scheduler,
