@@ -15,19 +15,22 @@ constexpr double kUpper = 56, kLower = 310;  // where they begin
 
 // Colours that keep their distance in both modes, also for people who do not tell red from green.
 constexpr std::string_view kStyle = R"(<style>
-  svg { --paper: #ffffff; --ink: #1f2430; --faint: #d9dde5; --soft: #5c6475;
-        --gpus: #0b6bcb; --cpus: #b45309; --memory: #7a5af5; --running: #0f766e; --waiting: #c2255c }
-  @media (prefers-color-scheme: dark) {
-    svg { --paper: #14171d; --ink: #e8eaf0; --faint: #323946; --soft: #a4adbd;
-          --gpus: #5ab0ff; --cpus: #f5a742; --memory: #b7a3ff; --running: #4fd1c5; --waiting: #ff7eb0 }
-  }
-  text { font: 13px system-ui, sans-serif; fill: var(--ink) }
+  .paper { fill: #ffffff }
+  text { font: 13px system-ui, sans-serif; fill: #1f2430 }
   .title { font-size: 15px; font-weight: 600 }
-  .tick { fill: var(--soft); font-size: 12px }
-  .grid { stroke: var(--faint) }
+  .tick { fill: #5c6475; font-size: 12px }
+  .grid { stroke: #d9dde5 }
   .line { fill: none; stroke-width: 1.8; stroke-linejoin: round }
-  .gpus { stroke: var(--gpus) } .cpus { stroke: var(--cpus) } .memory { stroke: var(--memory) }
-  .running { stroke: var(--running) } .waiting { stroke: var(--waiting) }
+  .gpus { stroke: #0b6bcb } .cpus { stroke: #b45309 } .memory { stroke: #7a5af5 }
+  .running { stroke: #0f766e } .waiting { stroke: #c2255c }
+  @media (prefers-color-scheme: dark) {
+    .paper { fill: #14171d }
+    text { fill: #e8eaf0 }
+    .tick { fill: #a4adbd }
+    .grid { stroke: #323946 }
+    .gpus { stroke: #5ab0ff } .cpus { stroke: #f5a742 } .memory { stroke: #b7a3ff }
+    .running { stroke: #4fd1c5 } .waiting { stroke: #ff7eb0 }
+  }
 </style>
 )";
 
@@ -62,7 +65,7 @@ class Picture {
            "\" role=\"img\" aria-label=\"Use of the cluster, and jobs that run and wait, over "
            "time\">\n";
     out_ += kStyle;
-    out_ += "<rect width=\"100%\" height=\"100%\" style=\"fill: var(--paper)\"/>\n";
+    out_ += "<rect width=\"100%\" height=\"100%\" class=\"paper\"/>\n";
     double most = 1;
     for (const TimelinePoint& point : result_.timeline)
       most =

@@ -125,7 +125,7 @@ Exit adapter_export(const Common& common, const AdapterExportOptions& options); 
 struct SimulateOptions {
   std::uint32_t nodes = 100, jobs = 2000, queues = 10;
   std::uint64_t seed = 1;
-  double load = 1.1;
+  double load = 1.0;
   std::string trace;   // CSV; instead of jobs from the seed
   std::string policy;  // YAML; default: one of `queues` queues, for a trace the standard one
   std::filesystem::path svg;
