@@ -27,16 +27,6 @@ double share(std::int64_t part, std::int64_t whole) {
 
 }  // namespace
 
-Amount least(const Amount& a, const Amount& b) {
-  return {std::min(a.cpu_millis, b.cpu_millis), std::min(a.gpus, b.gpus),
-          std::min(a.memory_bytes, b.memory_bytes)};
-}
-
-Amount most(const Amount& a, const Amount& b) {
-  return {std::max(a.cpu_millis, b.cpu_millis), std::max(a.gpus, b.gpus),
-          std::max(a.memory_bytes, b.memory_bytes)};
-}
-
 Amount amount(const ProcessResources& resources) {
   return {std::llround(resources.cpus * 1000), resources.gpus,
           static_cast<std::int64_t>(resources.memory_bytes)};

@@ -1,6 +1,7 @@
 // Amounts of cpus, gpus and memory, and quotas on them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,8 +42,14 @@ inline Amount operator*(Amount a, std::int64_t n) {
   return {a.cpu_millis * n, a.gpus * n, a.memory_bytes * n};
 }
 // In each dimension the lesser, and the greater.
-Amount least(const Amount& a, const Amount& b);
-Amount most(const Amount& a, const Amount& b);
+inline Amount least(const Amount& a, const Amount& b) {
+  return {std::min(a.cpu_millis, b.cpu_millis), std::min(a.gpus, b.gpus),
+          std::min(a.memory_bytes, b.memory_bytes)};
+}
+inline Amount most(const Amount& a, const Amount& b) {
+  return {std::max(a.cpu_millis, b.cpu_millis), std::max(a.gpus, b.gpus),
+          std::max(a.memory_bytes, b.memory_bytes)};
+}
 
 Amount amount(const ProcessResources& resources);
 // "2.5 CPUs, 1 GPU, 4.0 GiB", without the GPUs when there are none.

@@ -13,14 +13,29 @@ constexpr std::size_t kMostAhead = 50;
 using Room = std::vector<Amount>;
 
 // Running jobs in the order in which they end, first those that are known to.
-std::vector<std::pair<std::optional<TimePoint>, const Job*>> ends_in_order(
-    const ClusterState& state) {
-  std::vector<std::pair<std::optional<TimePoint>, const Job*>> order;
-  order.reserve(state.ends.size() + state.endless.size());
-  for (const auto& [end, job] : state.ends) order.emplace_back(end, job);
-  for (const Job* job : state.endless) order.emplace_back(std::nullopt, job);
-  return order;
-}
+class Endings {
+ public:
+  struct Ending {
+    std::optional<TimePoint> at;
+    const Job* job = nullptr;
+  };
+  explicit Endings(const ClusterState& state)
+      : state_(state), known_(state.ends.begin()), unknown_(state.endless.begin()) {}
+  // The next one; no job: there is none.
+  Ending next() {
+    if (known_ != state_.ends.end()) {
+      const auto& [at, job] = *known_++;
+      return {at, job};
+    }
+    if (unknown_ != state_.endless.end()) return {std::nullopt, *unknown_++};
+    return {};
+  }
+
+ private:
+  const ClusterState& state_;
+  Agenda::const_iterator known_;
+  std::set<Job*, HeardBefore>::const_iterator unknown_;
+};
 
 void give_back(Room& room, const Job& job) {
   for (const Held& held : job.roles)
@@ -47,7 +62,7 @@ Kept keep(Job& job, std::optional<TimePoint> start, std::vector<Seat> seats) {
 }  // namespace
 
 bool is_leaving(const Job& job, const Held& held) {
-  return held.leaving || job.preempting;
+  return held.leaving || job.leaving;
 }
 
 std::vector<Amount> coming_room(const ClusterState& state) {
@@ -58,42 +73,48 @@ std::vector<Amount> coming_room(const ClusterState& state) {
   return room;
 }
 
-// Doubles the number of ends until it fits, then halves the last step: placement is tried a few
-// times, whatever the number of running jobs.
+// Placement is tried first when enough has ended in sum, then after twice as many ends and so on;
+// the last step is halved until it is exact. So it is tried a few times, whatever the number of
+// running jobs.
 std::optional<Kept> earliest_room(const ClusterState& state, Job& job) {
   const Gang gang = gang_of(state, job);
-  const std::vector<Slot>& usable = state.nodes.usable(gang.demand);
-  const Room start = coming_room(state);
-  if (auto seats = place(gang, state.nodes, start)) return keep(job, state.now, std::move(*seats));
-  const auto ends = ends_in_order(state);
-  const auto room_after = [&](std::size_t count) {
-    Room room = start;
-    for (std::size_t i = 0; i < count; ++i) give_back(room, *ends[i].second);
-    return room;
-  };
-  const auto fits_after = [&](std::size_t count) -> std::optional<std::vector<Seat>> {
-    const Room room = room_after(count);
-    if (!gang.total.fits_in(positive_sum(room, usable))) return std::nullopt;
-    return place(gang, state.nodes, room);
-  };
-  std::size_t low = 0, high = 0;
+  Room room = coming_room(state);
+  if (auto seats = place(gang, state.nodes, room)) return keep(job, state.now, std::move(*seats));
+  Amount sum = positive_sum(room, state.nodes.usable(gang.demand));
+  std::vector<Endings::Ending> since;  // the last try
+  Room then = room;                    // at the last try
   std::optional<std::vector<Seat>> seats;
-  for (std::size_t step = 1; !seats && high < ends.size(); step *= 2) {
-    low = high;
-    high = std::min(ends.size(), high + step);
-    seats = fits_after(high);
+  Endings endings(state);
+  for (std::size_t step = 1; !seats;) {
+    const Endings::Ending ending = endings.next();
+    if (ending.job != nullptr) {
+      since.push_back(ending);
+      give_back(room, *ending.job);
+      sum += ending.job->used;
+      if (!gang.total.fits_in(sum) || since.size() < step) continue;
+    } else if (since.empty()) {
+      return std::nullopt;
+    }
+    seats = place(gang, state.nodes, room);
+    if (seats) break;
+    if (ending.job == nullptr) return std::nullopt;
+    step *= 2;
+    then = room;
+    since.clear();
   }
-  if (!seats) return std::nullopt;
+  std::size_t low = 0, high = since.size();
   while (high - low > 1) {
     const std::size_t middle = low + (high - low) / 2;
-    if (auto sooner = fits_after(middle)) {
-      seats = std::move(sooner);
+    Room sooner = then;
+    for (std::size_t i = 0; i < middle; ++i) give_back(sooner, *since[i].job);
+    if (auto found = place(gang, state.nodes, sooner)) {
+      seats = std::move(found);
       high = middle;
     } else {
       low = middle;
     }
   }
-  return keep(job, ends[high - 1].first, std::move(*seats));
+  return keep(job, since[high - 1].at, std::move(*seats));
 }
 
 // The reservation of an aged job is not lent on an estimate: it may be wrong, and the bound on
@@ -110,12 +131,12 @@ std::vector<Amount> room_beside(const ClusterState& state, const Kept& kept) {
     Amount spare = state.nodes.node(node).total - need;
     for (const RoleOnNode& role : state.nodes.roles_on(node)) {
       const Job& other = *role.job;
-      const bool gone = other.preempting ||
-                        (kept.start && other.expected_end && *other.expected_end <= *kept.start);
+      const bool gone =
+          other.leaving || (kept.start && other.expected_end && *other.expected_end <= *kept.start);
       if (!gone) spare -= role.need;
     }
     for (const Job* other : state.coming)
-      if (!other->preempting)
+      if (!other->leaving)
         for (const Held& held : other->roles)
           if (held.leaving && held.node == node) spare += held.need;
     room[node] = least(room[node], spare);

@@ -123,7 +123,7 @@ void QueueTree::refresh(QueueIndex index) {
   if (claim > Claim::guaranteed && !queue.policy.guaranteed.empty() &&
       queue.policy.guaranteed.covers(queue.used + job.wanted))
     claim = Claim::guaranteed;
-  if (claim == Claim::fair && queue.children.empty()) claim = this->claim(job, {});
+  if (claim == Claim::fair && queue.children.empty() && is_urgent(job)) claim = Claim::urgent;
   queue.rank = {
       claim,
       claim == Claim::aged ? seconds(job.waiting_since.time_since_epoch()) : weighted_share(index),
@@ -140,16 +140,18 @@ void QueueTree::refresh_up(QueueIndex index) {
 
 // ---- Use and claims ----------------------------------------------------------------------------
 
-void QueueTree::charge(QueueIndex queue, const Amount& amount) {
-  for (QueueIndex at = queue;; at = queues_[at].parent) {
+void QueueTree::charge(const Job& job, const Amount& amount) {
+  const bool firm = !is_preemptible(job);
+  for (QueueIndex at = job.queue;; at = queues_[at].parent) {
     queues_[at].used += amount;
+    if (firm) queues_[at].firm += amount;
     refresh(at);
     if (at == kRoot) return;
   }
 }
 
-void QueueTree::refund(QueueIndex queue, const Amount& amount) {
-  charge(queue, Amount{} - amount);
+void QueueTree::refund(const Job& job, const Amount& amount) {
+  charge(job, Amount{} - amount);
 }
 
 void QueueTree::count_running(Job& job, bool runs) {
@@ -172,39 +174,67 @@ void QueueTree::count_pending(QueueIndex queue, int change) {
   }
 }
 
-std::optional<QueueIndex> QueueTree::limit_of(const Job& job, const Amount& need, bool ever,
+std::optional<QueueIndex> QueueTree::limit_of(const Job& job, const Amount& need,
                                               const Job* reserved) const {
-  bool guaranteed = !judges_borrowing() || is_preemptible(job);
-  std::optional<QueueIndex> stops;
   for (QueueIndex at = job.queue; at != kRoot; at = queues_[at].parent) {
     const Queue& queue = queues_[at];
-    Amount used = ever ? need : queue.used + need;
+    Amount used = queue.used + need;
     if (reserved != nullptr && is_within(reserved->queue, at)) used += reserved->wanted;
     if (!queue.policy.limit.covers(used)) return at;
-    if (!guaranteed && !queue.policy.guaranteed.empty() && queue.policy.guaranteed.covers(used))
-      guaranteed = true;
-    if (!stops && !queue.policy.guaranteed.empty()) stops = at;
   }
-  if (guaranteed) return std::nullopt;
-  return stops.value_or(job.queue);
-}
-
-std::optional<QueueIndex> QueueTree::guarantor(QueueIndex leaf, const Amount& need) const {
-  for (QueueIndex at = leaf; at != kRoot; at = queues_[at].parent)
-    if (const Queue& queue = queues_[at];
-        !queue.policy.guaranteed.empty() && queue.policy.guaranteed.covers(queue.used + need))
-      return at;
   return std::nullopt;
 }
 
-Claim QueueTree::claim(const Job& job, const Amount& need) const {
+std::optional<QueueIndex> QueueTree::smallest_limit(const Job& job, const Amount& need) const {
+  for (QueueIndex at = job.queue; at != kRoot; at = queues_[at].parent)
+    if (!queues_[at].policy.limit.covers(need)) return at;
+  return std::nullopt;
+}
+
+std::optional<QueueIndex> QueueTree::would_borrow(const Job& job, const Amount& need,
+                                                  bool ever) const {
+  if (!preempts_ || !guarantees_ || is_preemptible(job)) return std::nullopt;
+  QueueIndex lowest = job.queue;
+  bool any = false;
+  for (QueueIndex at = job.queue; at != kRoot; at = queues_[at].parent) {
+    const Queue& queue = queues_[at];
+    if (queue.policy.guaranteed.empty()) continue;
+    if (queue.policy.guaranteed.covers(ever ? need : queue.firm + need)) return std::nullopt;
+    if (!any) lowest = at;
+    any = true;
+  }
+  return lowest;
+}
+
+std::optional<QueueIndex> QueueTree::guarantor(QueueIndex leaf, const Amount& need,
+                                               QueueIndex top) const {
+  for (QueueIndex at = leaf; at != kRoot; at = queues_[at].parent) {
+    const Queue& queue = queues_[at];
+    if (!queue.policy.guaranteed.empty() && queue.policy.guaranteed.covers(queue.used + need))
+      return at;
+    if (at == top) break;
+  }
+  return std::nullopt;
+}
+
+Claim QueueTree::claim(const Job& job, QueueIndex top) const {
   if (job.aged) return Claim::aged;
-  if (need != Amount{} && guarantor(job.queue, need)) return Claim::guaranteed;
+  if (guarantor(job.queue, job.wanted, top)) return Claim::guaranteed;
+  return is_urgent(job) ? Claim::urgent : Claim::fair;
+}
+
+bool QueueTree::is_urgent(const Job& job) const {
   const auto* preemptible = queues_[job.queue].preemptible;
-  const auto priority = static_cast<std::size_t>(job.priority());
-  if (preempts_ && std::any_of(preemptible, preemptible + priority, [](auto n) { return n > 0; }))
-    return Claim::urgent;
-  return Claim::fair;
+  return preempts_ &&
+         std::any_of(preemptible, preemptible + static_cast<std::size_t>(job.priority()),
+                     [](auto count) { return count > 0; });
+}
+
+bool QueueTree::outranks(const Job& job, const Job& other) const {
+  if (job.queue == other.queue) return InLineBefore()(&job, &other);
+  if (*queues_[job.queue].line.begin() != &job) return false;
+  const auto [ours, theirs] = branches(job.queue, other.queue);
+  return claim(job, ours) < claim(other, theirs);
 }
 
 double QueueTree::share(QueueIndex queue) const {

@@ -30,6 +30,7 @@ struct Queue {
   QueueIndex parent = 0;
   std::vector<QueueIndex> children;
   Amount used;
+  Amount firm;  // of it, by jobs that are never preempted
   std::uint32_t running = 0;
   std::uint32_t pending = 0;
   // Leaves
@@ -68,20 +69,30 @@ class QueueTree {
   // The job whose turn it is; null: nobody's.
   [[nodiscard]] Job* next() const { return queues_[kRoot].candidate; }
 
-  void charge(QueueIndex queue, const Amount& amount);
-  void refund(QueueIndex queue, const Amount& amount);
+  void charge(const Job& job, const Amount& amount);
+  void refund(const Job& job, const Amount& amount);
   void count_running(Job& job, bool runs);
   void count_pending(QueueIndex queue, int change);
 
-  // The first queue on its way up whose limit does not allow `need` more; with `ever`, at all.
-  // A job that is never preempted may not borrow: guarantees are its limits. What `reserved` waits
-  // for counts as used.
+  // The first queue on its way up whose limit does not allow `need` more. What `reserved` waits for
+  // counts as used.
   [[nodiscard]] std::optional<QueueIndex> limit_of(const Job& job, const Amount& need,
-                                                   bool ever = false,
                                                    const Job* reserved = nullptr) const;
-  // The lowest queue whose guarantee covers `need` more.
-  [[nodiscard]] std::optional<QueueIndex> guarantor(QueueIndex leaf, const Amount& need) const;
-  [[nodiscard]] Claim claim(const Job& job, const Amount& need) const;
+  // The first whose limit is below `need`, whatever is used.
+  [[nodiscard]] std::optional<QueueIndex> smallest_limit(const Job& job, const Amount& need) const;
+  // Jobs that are never preempted must fit in a guarantee together, at some height of the tree: the
+  // lowest queue with a guarantee when `need` more does not; with `ever`, when it does not even
+  // alone.
+  [[nodiscard]] std::optional<QueueIndex> would_borrow(const Job& job, const Amount& need,
+                                                       bool ever = false) const;
+  // The lowest queue, not above `top`, whose guarantee covers `need` more.
+  [[nodiscard]] std::optional<QueueIndex> guarantor(QueueIndex leaf, const Amount& need,
+                                                    QueueIndex top = kRoot) const;
+  // That of a waiting job as it counts between `top` and its siblings.
+  [[nodiscard]] Claim claim(const Job& job, QueueIndex top = kRoot) const;
+  // The better claim where their ways part, of the first in its line only; in one queue, the place
+  // in its line.
+  [[nodiscard]] bool outranks(const Job& job, const Job& other) const;
   [[nodiscard]] double share(QueueIndex queue) const;           // dominant
   [[nodiscard]] double weighted_share(QueueIndex queue) const;  // over its weight
   // Part of the cluster that is its due among those that use or ask now.
@@ -96,7 +107,7 @@ class QueueTree {
   void refresh(QueueIndex index);
   void refresh_up(QueueIndex index);
   void reopen_for(const Job& job);
-  [[nodiscard]] bool judges_borrowing() const { return preempts_ && guarantees_; }
+  [[nodiscard]] bool is_urgent(const Job& job) const;
 
   std::vector<Queue> queues_;  // parents first; [0] is the root
   std::unordered_map<std::string, QueueIndex> by_path_;

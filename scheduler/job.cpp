@@ -61,6 +61,10 @@ std::vector<const RoleRequest*> minimum_roles(const JobRequest& request) {
 }
 
 std::vector<const RoleRequest*> lost_roles(const Job& job) {
+  std::size_t fixed = 0, staying = 0;
+  for (const Held& held : job.roles)
+    if (!held.leaving) ++(held.kind == pb::ROLE_WORKER ? staying : fixed);
+  if (fixed == job.request.fixed.size() && staying >= job.request.workers_min) return {};
   auto lost = missing_of(job.request.fixed, job);
   auto workers = missing_of(job.request.workers, job);
   const std::size_t running = job.request.workers.size() - workers.size();

@@ -48,9 +48,9 @@ struct Job {
   std::vector<Held> roles;
   Amount used;  // by its roles
   bool backfill = false;
-  bool preempting = false;  // it was asked to go
-  JobId makes_room_for;     // while some or all of its roles are asked to go
-  bool clocked = false;     // `started` is set
+  bool leaving = false;  // all of it was asked to go
+  JobId makes_room_for;  // while some or all of its roles are asked to go
+  bool clocked = false;  // `started` is set
   TimePoint started, checkpoint;
   std::optional<TimePoint> expected_end;  // nothing: not known, or over already
   std::optional<TimePoint> deadline;      // of its time limit

@@ -83,6 +83,7 @@ class Answer {
     if (job_.aside != Reason::none) return say(job_.aside, job_.aside_text, job_.aside_help);
     const Job* reserved = state_.kept ? state_.kept->job : nullptr;
     if (const auto at = state_.queues.limit_of(job_, job_.wanted)) return queue_limit(*at);
+    if (const auto at = state_.queues.would_borrow(job_, job_.wanted)) return would_borrow(*at);
     if (reserved == &job_) {
       if (std::any_of(state_.coming.begin(), state_.coming.end(),
                       [&](const Job* other) { return other->makes_room_for == job_.id(); }))
@@ -110,15 +111,20 @@ class Answer {
 
   [[nodiscard]] Pending queue_limit(QueueIndex at) const {
     const Queue& queue = state_.queues.queue(at);
-    const std::string need = "It needs " + to_string(job_.wanted) + "; queue " + queue.policy.path +
-                             " uses " + to_string(queue.used);
-    if (!queue.policy.limit.covers(queue.used + job_.wanted))
-      return say(Reason::queue_limit, need + " of at most " + to_string(queue.policy.limit) + ".",
-                 "Jobs of that queue must end, or the policy allow more.");
     return say(Reason::queue_limit,
-               need + " of the " + to_string(queue.policy.guaranteed) +
-                   " that it is guaranteed, and a job that is never preempted may not borrow.",
-               "Jobs of that queue must end; or set schedule.preemption: allowed.");
+               "It needs " + to_string(job_.wanted) + "; queue " + queue.policy.path + " uses " +
+                   to_string(queue.used) + " of at most " + to_string(queue.policy.limit) + ".",
+               "Jobs of that queue must end, or the policy allow more.");
+  }
+
+  [[nodiscard]] Pending would_borrow(QueueIndex at) const {
+    const Queue& queue = state_.queues.queue(at);
+    return say(Reason::queue_limit,
+               "It needs " + to_string(job_.wanted) + ", and as it is never preempted it may not " +
+                   "borrow: such jobs use " + to_string(queue.firm) + " of the " +
+                   to_string(queue.policy.guaranteed) + " that queue " + queue.policy.path +
+                   " is guaranteed.",
+               "Such jobs must end; or set schedule.preemption: allowed.");
   }
 
   [[nodiscard]] Pending room_is_coming() const {

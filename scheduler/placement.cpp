@@ -1,7 +1,7 @@
 #include "scheduler/placement.h"
 
 #include <algorithm>
-#include <map>
+#include <set>
 #include <tuple>
 
 #include "protocol/common.pb.h"
@@ -147,26 +147,44 @@ std::optional<Seats> on_one_node(const Gang& gang, const std::vector<Slot>& node
   return seats;
 }
 
+// One look at the nodes: whether each group alone would find seats.
+bool may_fit(const Gang& gang, const std::vector<Slot>& nodes, const Room& room) {
+  return std::all_of(gang.groups.begin(), gang.groups.end(), [&](const RoleGroup& group) {
+    std::size_t left = group.roles.size();
+    for (const Slot node : nodes) {
+      if (may_run_on(group, node)) left -= fitting(group.need, room[node], left);
+      if (left == 0) return true;
+    }
+    return false;
+  });
+}
+
 // In one rack, of several that have enough the one with the least.
 std::optional<Seats> in_one_rack(const Gang& gang, const std::vector<Slot>& nodes, const Nodes& all,
                                  const Room& room) {
   if (all.racks() < 2) return std::nullopt;
   struct Rack {
     Amount free;
-    std::vector<Slot> nodes;
+    std::uint32_t number = 0;
   };
   std::vector<Rack> racks(all.racks() + 1);
   for (const Slot node : nodes) {
     Rack& rack = racks[all.rack(node)];
+    rack.number = all.rack(node);
     rack.free += most(room[node], {});
-    rack.nodes.push_back(node);
   }
-  racks.erase(racks.begin());  // nodes without a rack
-  std::erase_if(racks, [&](const Rack& rack) { return !gang.total.fits_in(rack.free); });
+  std::erase_if(
+      racks, [&](const Rack& rack) { return rack.number == 0 || !gang.total.fits_in(rack.free); });
   std::stable_sort(racks.begin(), racks.end(),
                    [](const Rack& a, const Rack& b) { return weight(a.free) < weight(b.free); });
-  for (Rack& rack : racks)
-    if (auto seats = on_few_nodes(gang, std::move(rack.nodes), room)) return seats;
+  std::vector<Slot> own;
+  for (const Rack& rack : racks) {
+    own.clear();
+    for (const Slot node : nodes)
+      if (all.rack(node) == rack.number) own.push_back(node);
+    if (!may_fit(gang, own, room)) continue;
+    if (auto seats = on_few_nodes(gang, own, room)) return seats;
+  }
   return std::nullopt;
 }
 
@@ -250,6 +268,7 @@ Gang make_gang(const std::vector<const RoleRequest*>& roles, Demand demand, bool
 
 std::optional<std::vector<Seat>> place(const Gang& gang, const Nodes& nodes, const Room& room) {
   const std::vector<Slot>& usable = nodes.usable(gang.demand);
+  if (!may_fit(gang, usable, room)) return std::nullopt;
   std::optional<Seats> seats;
   if (gang.spread) {
     seats = spread_out(gang, usable, room);
@@ -265,28 +284,32 @@ std::optional<std::vector<Seat>> place(const Gang& gang, const Nodes& nodes, con
 std::optional<Slot> place_beside(const RoleRequest& role, Demand demand, bool spread,
                                  const std::vector<Slot>& nodes_of_job, const Nodes& nodes,
                                  const Room& room) {
-  // 0: on one of its nodes, 1: in the rack of one, 2: elsewhere; turned around to spread.
-  const auto distance = [&](Slot node) {
-    int steps = 2;
-    for (const Slot own : nodes_of_job) {
-      if (own == node) return spread ? 2 : 0;
-      if (nodes.rack(own) != 0 && nodes.rack(own) == nodes.rack(node)) steps = 1;
-    }
-    return spread ? 0 : steps;
+  const std::vector<Slot>& usable = nodes.usable(demand);
+  const auto tightest = [&](const auto& may_be) {
+    std::optional<Slot> best;
+    for (const Slot node : usable)
+      if (role.need.fits_in(room[node]) && may_be(node) &&
+          (role.only_on.empty() || role.only_on.contains(nodes.node(node).id)) &&
+          (!best || weight(room[node]) < weight(room[*best])))
+        best = node;
+    return best;
   };
-  std::optional<Slot> best;
-  int nearest = 0;
-  for (const Slot node : nodes.usable(demand)) {
-    if (!role.need.fits_in(room[node])) continue;
-    if (!role.only_on.empty() && !role.only_on.contains(nodes.node(node).id)) continue;
-    const int steps = distance(node);
-    if (best &&
-        (steps > nearest || (steps == nearest && weight(room[node]) >= weight(room[*best]))))
-      continue;
-    best = node;
-    nearest = steps;
+  const auto is_in = [](const auto& range, const auto& value) {
+    return std::find(range.begin(), range.end(), value) != range.end();
+  };
+  const auto own = [&](Slot node) { return is_in(nodes_of_job, node); };
+  if (spread) {
+    const auto elsewhere = tightest([&](Slot node) { return !own(node); });
+    return elsewhere ? elsewhere : tightest(own);
   }
-  return best;
+  if (std::any_of(nodes_of_job.begin(), nodes_of_job.end(),
+                  [&](Slot node) { return role.need.fits_in(room[node]); }))
+    if (const auto beside = tightest(own)) return beside;
+  std::set<std::uint32_t> racks;
+  for (const Slot node : nodes_of_job)
+    if (nodes.rack(node) != 0) racks.insert(nodes.rack(node));
+  const auto near = tightest([&](Slot node) { return is_in(racks, nodes.rack(node)); });
+  return near ? near : tightest([](Slot) { return true; });
 }
 
 }  // namespace crabcast::scheduler

@@ -37,23 +37,23 @@ class RoomSeeker {
                         head.request.schedule.place == Spread::spread, state.nodes)) {}
 
   RoomMade run() {
-    Room room = coming_room(state_);
     if (state_.queues.limit_of(head_, head_.wanted)) return {};
+    Room room = coming_room(state_);
     if (place(gang_, state_.nodes, room)) return {};  // it has been asked for already
     std::vector<Asked> asked = surplus_workers();
-    std::size_t enough = fits_with(room, asked);
-    if (enough > asked.size()) {
-      for (const Asked& worker : asked) give(room, worker);
+    for (const Asked& worker : asked) give(room, worker);
+    auto seats = place(gang_, state_.nodes, room);
+    if (!seats) {
       std::vector<Asked> gangs = victims();
       const std::size_t needed = fits_with(room, gangs);
       if (needed > gangs.size()) return std::move(made_);
-      enough = asked.size() + needed;
       gangs.resize(needed);
+      for (const Asked& gang : gangs) give(room, gang);
       asked.insert(asked.end(), gangs.begin(), gangs.end());
+      seats = place(gang_, state_.nodes, room);
       made_.retry.reset();
     }
-    asked.resize(enough);
-    leave_out_needless(asked);
+    leave_out_needless(asked, *seats, room);
     ask(asked);
     return std::move(made_);
   }
@@ -61,12 +61,9 @@ class RoomSeeker {
  private:
   // Workers that were only lent while nobody waited, of those that have no better claim.
   std::vector<Asked> surplus_workers() const {
-    std::vector<Job*> elastic;
-    for (Job* job : state_.elastic)
-      if (job != &head_ && is_due_from(*job)) elastic.push_back(job);
-    sort_by_cost(elastic);
     std::vector<Asked> workers;
-    for (Job* job : elastic) {
+    for (Job* job : state_.elastic) {
+      if (job == &head_ || !is_due_from(*job)) continue;
       std::size_t spare = workers_of(*job) - job->request.workers_min;
       for (std::size_t i = job->roles.size(); i-- > 0 && spare > 0;) {
         if (job->roles[i].kind != pb::ROLE_WORKER || job->roles[i].leaving) continue;
@@ -88,7 +85,7 @@ class RoomSeeker {
     if (!state_.policy.preemption) return {};
     std::vector<Job*> eligible;
     for (Job* job : guarantor_ ? all_running() : running_in_queue()) {
-      if (job->preempting || job == &head_ || !is_preemptible(*job) || why(*job).empty()) continue;
+      if (job->leaving || job == &head_ || !is_preemptible(*job) || why(*job).empty()) continue;
       const TimePoint may_go = job->started + state_.policy.preemption->min_runtime;
       if (may_go <= state_.now)
         eligible.push_back(job);
@@ -160,29 +157,25 @@ class RoomSeeker {
     return high;
   }
 
-  // Only what stands where the head goes; of that, whatever the head fits without stays, the
-  // dearest first.
-  void leave_out_needless(std::vector<Asked>& asked) const {
-    Room room = coming_room(state_);
-    for (const Asked& one : asked) give(room, one);
-    std::set<Slot> seats;
-    const auto placed = place(gang_, state_.nodes, room);
-    for (const Seat& seat : *placed) seats.insert(seat.node);
-    std::erase_if(asked, [&](const Asked& one) {
-      const auto& roles = one.job->roles;
-      if (one.role != SIZE_MAX) return !seats.contains(roles[one.role].node);
-      return std::none_of(roles.begin(), roles.end(),
-                          [&](const Held& held) { return seats.contains(held.node); });
-    });
-    room = coming_room(state_);
-    for (const Asked& one : asked) give(room, one);
+  // Whatever the head's seats do not need stays: gangs before workers, and the dearest first.
+  static void leave_out_needless(std::vector<Asked>& asked, const std::vector<Seat>& seats,
+                                 Room& room) {
+    for (const Seat& seat : seats) room[seat.node] -= seat.role->need;
     for (std::size_t i = asked.size(); i-- > 0;) {
       give(room, asked[i], -1);
-      if (place(gang_, state_.nodes, room))
+      const auto& roles = asked[i].job->roles;
+      const bool needless = std::all_of(roles.begin(), roles.end(), [&](const Held& held) {
+        return !is_seat(seats, held.node) || Amount{}.fits_in(room[held.node]);
+      });
+      if (needless)
         asked.erase(asked.begin() + static_cast<std::ptrdiff_t>(i));
       else
         give(room, asked[i]);
     }
+  }
+  static bool is_seat(const std::vector<Seat>& seats, Slot node) {
+    return std::any_of(seats.begin(), seats.end(),
+                       [&](const Seat& seat) { return seat.node == node; });
   }
 
   void ask(const std::vector<Asked>& asked) {
@@ -191,7 +184,7 @@ class RoomSeeker {
       touched.insert(one.job);
       one.job->makes_room_for = head_.id();
       if (one.role == SIZE_MAX) {
-        one.job->preempting = true;
+        one.job->leaving = true;
         made_.preempt.push_back({one.job->id(), head_.id(), one.why});
         continue;
       }

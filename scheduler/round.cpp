@@ -11,6 +11,8 @@ namespace crabcast::scheduler {
 namespace {
 
 constexpr Duration kAskAgain = std::chrono::seconds(5);
+// Claims at different heights of the tree are no total order: this ends what could go in circles.
+constexpr int kMostTakeovers = 16;
 
 Gang gang_of(const Job& job, const Nodes& nodes) {
   return make_gang(wanted_roles(job), job.demand, job.request.schedule.place == Spread::spread,
@@ -25,11 +27,13 @@ Decisions Round::run() {
   state_.changed = false;
   if (state_.freed) begin_epoch();
   try_reserved();
+  replace_lost_roles();
   Job* job = nullptr;
   do {
     job = state_.queues.next();
   } while (job != nullptr && consider(*job));
-  make_room();
+  if (state_.kept && ask_for_room(*state_.kept->job)) reserve_for(*state_.kept->job);
+  if (!state_.kept) state_.ask_again.reset();
   if (!state_.kept && job == nullptr) grow();
   state_.changed = state_.freed = false;
   return std::move(decisions_);
@@ -45,7 +49,8 @@ void Round::look_at_the_clock() {
     state_.aging.insert({now, job});
   }
   while (!state_.ends.empty() && state_.ends.begin()->first <= now) {
-    Job* job = state_.ends.begin()->second;  // its estimate was wrong
+    Job* job = state_.ends.begin()->second;  // its estimate was wrong, and the reservation with it
+    state_.changed = true;
     state_.ends.erase(state_.ends.begin());
     job->expected_end.reset();
     if (job->deadline && *job->deadline > now) {
@@ -60,6 +65,8 @@ void Round::look_at_the_clock() {
     state_.deadlines.erase(state_.deadlines.begin());
     job->deadline.reset();
     decisions_.expired.push_back(job->id());
+    job->leaving = true;
+    state_.roles_changed(*job);
   }
   if (state_.policy.starvation) {
     while (!state_.aging.empty() &&
@@ -90,7 +97,7 @@ void Round::try_reserved() {
     state_.kept.reset();
     return begin_epoch();
   }
-  if (!state_.queues.limit_of(job, job.wanted)) {
+  if (!state_.queues.limit_of(job, job.wanted) && !state_.queues.would_borrow(job, job.wanted)) {
     if (job.running) {
       if (replace_lost(job)) return begin_epoch();
     } else if (auto seats = find_seats(job)) {
@@ -103,6 +110,13 @@ void Round::try_reserved() {
   begin_epoch();
 }
 
+// Those that run already hold room without a use: they come before all that wait.
+void Round::replace_lost_roles() {
+  const std::vector<Job*> lacking(state_.lacking.begin(), state_.lacking.end());
+  for (Job* job : lacking)
+    if (!state_.queues.limit_of(*job, job->wanted)) replace_lost(*job);
+}
+
 bool Round::consider(Job& job) {
   const Job* reserved = state_.kept ? state_.kept->job : nullptr;
   if (reserved == &job) {
@@ -110,13 +124,18 @@ bool Round::consider(Job& job) {
     return true;
   }
   if (stopped_by_user(job, reserved)) return true;
-  if (const auto at = state_.queues.limit_of(job, job.wanted, false, reserved)) {
+  if (const auto at = state_.queues.limit_of(job, job.wanted, reserved)) {
     if (!can_never_run(job)) state_.queues.close(*at, job);
     return true;
   }
-  if (reserved != nullptr && outranks(job, *reserved)) {
-    state_.kept.reset();
-    begin_epoch();
+  if (state_.queues.would_borrow(job, job.wanted)) {
+    if (!can_never_run(job)) state_.queues.step_past(job);
+    return true;
+  }
+  if (reserved != nullptr && takeovers_ < kMostTakeovers &&
+      state_.queues.outranks(job, *reserved)) {
+    ++takeovers_;
+    take_over(job);
     return true;
   }
   if (reserved != nullptr && job.tried != state_.epoch) {
@@ -133,6 +152,20 @@ bool Round::consider(Job& job) {
   if (reserved == nullptr) reserve_for(job);
   if (job.in_line) state_.queues.step_past(job);
   return true;
+}
+
+// It has the better claim: it starts, or the reservation is its own now.
+void Round::take_over(Job& job) {
+  state_.kept.reset();
+  begin_epoch();
+  job.tried = state_.epoch;
+  if (job.running) {
+    if (!replace_lost(job)) reserve_for(job);
+  } else if (auto seats = find_seats(job)) {
+    start(job, *seats);
+  } else {
+    reserve_for(job);
+  }
 }
 
 // Of the same user, a job that holds the reservation counts as running.
@@ -171,17 +204,21 @@ bool Round::can_never_run(Job& job) {
                      "Lower resources in the spec, or raise the user's limit in the policy.");
     return true;
   }
-  if (const auto at = state_.queues.limit_of(job, job.wanted, true)) {
+  if (const auto at = state_.queues.smallest_limit(job, job.wanted)) {
     const QueuePolicy& queue = state_.queues.queue(*at).policy;
-    const bool by_limit = !queue.limit.covers(job.wanted);
     state_.put_aside(job, PendingReason::larger_than_quota,
-                     "Its minimum needs " + need + "; queue " + queue.path +
-                         (by_limit ? " may have " + to_string(queue.limit) + "."
-                                   : " is guaranteed " + to_string(queue.guaranteed) +
-                                         ", and a job that is never preempted may not borrow."),
-                     by_limit
-                         ? "Lower resources in the spec, or raise the queue's limit in the policy."
-                         : "Set schedule.preemption: allowed, or raise the queue's guarantee.");
+                     "Its minimum needs " + need + "; queue " + queue.path + " may have " +
+                         to_string(queue.limit) + ".",
+                     "Lower resources in the spec, or raise the queue's limit in the policy.");
+    return true;
+  }
+  if (const auto at = state_.queues.would_borrow(job, job.wanted, true)) {
+    const QueuePolicy& queue = state_.queues.queue(*at).policy;
+    state_.put_aside(job, PendingReason::larger_than_quota,
+                     "Its minimum needs " + need + "; queue " + queue.path + " is guaranteed " +
+                         to_string(queue.guaranteed) +
+                         ", and a job that is never preempted may not borrow.",
+                     "Set schedule.preemption: allowed, or raise the queue's guarantee.");
     return true;
   }
   if (state_.nodes.healthy() == 0) return false;
@@ -242,7 +279,7 @@ void Round::start(Job& job, const std::vector<Seat>& seats) {
     state_.seat(job, *seat.role, seat.node);
     placement.roles.push_back(placed(*seat.role, seat.node));
   }
-  state_.queues.charge(job.queue, job.used);
+  state_.queues.charge(job, job.used);
   state_.start_clock(job);
   state_.roles_changed(job);
   // In the order of the request: coordinator first, then loaders, evaluators and workers.
@@ -265,7 +302,7 @@ bool Round::replace_lost(Job& job) {
     const auto seats = place(gang, state_.nodes, room_for(job));
     if (!seats) continue;
     state_.seat(job, *role, seats->front().node);
-    state_.queues.charge(job.queue, role->need);
+    state_.queues.charge(job, role->need);
     added_to(job).roles.push_back(placed(*role, seats->front().node));
     any = true;
   }
@@ -279,31 +316,24 @@ bool Round::replace_lost(Job& job) {
 }
 
 void Round::reserve_for(Job& job) {
+  ask_for_room(job);
   auto room = earliest_room(state_, job);
   if (!room && can_never_run(job)) return;
   state_.kept = room.value_or(Kept{&job, {}, {}, {}});
 }
 
-bool Round::outranks(const Job& job, const Job& reserved) const {
-  const Claim claim = state_.queues.claim(job, job.wanted);
-  const Claim other = state_.queues.claim(reserved, reserved.wanted);
-  if (claim != other) return claim < other;
-  return job.queue == reserved.queue && InLineBefore()(&job, &reserved);
-}
-
 // What is due to the first that waits and others can spare. Looking for it costs more than the rest
 // of a round, so a second look for the same job waits a little.
-void Round::make_room() {
-  if (!state_.kept) return state_.ask_again.reset();
-  Job& head = *state_.kept->job;
-  if (head.id() == state_.asked_for && state_.ask_again && state_.now < *state_.ask_again) return;
+bool Round::ask_for_room(Job& head) {
+  if (head.id() == state_.asked_for && state_.ask_again && state_.now < *state_.ask_again)
+    return false;
   RoomMade made = make_room_for(state_, head);
   state_.asked_for = head.id();
   state_.ask_again = std::max(made.retry.value_or(state_.now), state_.now + kAskAgain);
-  if (made.shrink.empty() && made.preempt.empty()) return;
+  const bool any = !made.shrink.empty() || !made.preempt.empty();
   std::move(made.shrink.begin(), made.shrink.end(), std::back_inserter(decisions_.shrink));
   std::move(made.preempt.begin(), made.preempt.end(), std::back_inserter(decisions_.preempt));
-  reserve_for(head);
+  return any;
 }
 
 // One worker for each job in turn, so that the first does not take all the room.
@@ -320,7 +350,7 @@ bool Round::grow_by_one(Job& job) {
   const RoleRequest& role = *missing.front();
   if (!role.need.fits_in(state_.nodes.free_sum()) ||
       !job.user->policy.limit.covers(job.user->used + role.need) ||
-      state_.queues.limit_of(job, role.need))
+      state_.queues.limit_of(job, role.need) || state_.queues.would_borrow(job, role.need))
     return false;
   std::vector<Slot> own;  // beside which it is best placed
   for (const Held& held : job.roles) own.push_back(held.node);
@@ -331,7 +361,7 @@ bool Round::grow_by_one(Job& job) {
     return false;
   }
   state_.seat(job, role, *node);
-  state_.queues.charge(job.queue, role.need);
+  state_.queues.charge(job, role.need);
   added_to(job).roles.push_back(placed(role, *node));
   state_.roles_changed(job);
   return true;

@@ -14,6 +14,7 @@ class Round {
   void look_at_the_clock();
   void begin_epoch();
   void try_reserved();
+  void replace_lost_roles();
   // False: nobody further back is tried.
   bool consider(Job& job);
   bool stopped_by_user(Job& job, const Job* reserved);
@@ -24,8 +25,8 @@ class Round {
   void start(Job& job, const std::vector<Seat>& seats);
   bool replace_lost(Job& job);
   void reserve_for(Job& job);
-  [[nodiscard]] bool outranks(const Job& job, const Job& reserved) const;
-  void make_room();
+  void take_over(Job& job);
+  bool ask_for_room(Job& head);
   void grow();
   bool grow_by_one(Job& job);
   [[nodiscard]] RolePlacement placed(const RoleRequest& role, Slot node) const;
@@ -33,6 +34,7 @@ class Round {
 
   ClusterState& state_;
   Decisions decisions_;
+  int takeovers_ = 0;
 };
 
 }  // namespace crabcast::scheduler

@@ -53,7 +53,7 @@ Status Scheduler::submit(JobRequest request) {
   if (state_->find(request.id) != nullptr)
     return fail(Errc::already_exists,
                 "job " + request.id.value() + " is known to the scheduler already");
-  ++state_->tries_left;
+  if (state_->policy.backfill_depth > 0) ++state_->tries_left;
   state_->settle(state_->add(std::move(request)));
   return {};
 }
@@ -70,7 +70,7 @@ void Scheduler::adopt(const JobRequest& request, const Placement& placement) {
     for (const RolePlacement& role : placement.roles)
       s.seat(job, {role.role, role.kind, role.need}, s.nodes.slot_of(role.node));
     s.start_running(job);
-    s.queues.charge(job.queue, job.used);
+    s.queues.charge(job, job.used);
     s.unstamped.insert(&job);
     s.roles_changed(job);
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,10 +38,11 @@ struct WorkloadOptions {
   std::uint32_t jobs = 1000;
   std::uint32_t queues = 10;
   std::uint64_t seed = 1;
-  double load = 1.0;      // of the cluster's GPUs, while jobs come
-  double outages = 0.02;  // per job
-  bool elastic = true;    // some jobs have workers_max above workers_min
-  bool estimates = true;  // jobs say how long they run; some are wrong
+  double load = 1.0;                         // of the cluster's GPUs, while jobs come
+  double outages = 0.02;                     // per job
+  bool elastic = true;                       // some jobs have workers_max above workers_min
+  std::optional<ClusterPolicy> policy = {};  // instead of one of `queues` queues
+  bool estimates = true;                     // jobs say how long they run; some are wrong
 };
 // Nodes of several kinds in racks, a tree of queues with quotas, users, and jobs of mixed sizes,
 // durations and priorities. Equal options give equal workloads.
@@ -69,8 +71,10 @@ struct SimulationResult {
   std::uint64_t decisions = 0;
   double makespan = 0;                                   // seconds
   double cpus_used = 0, gpus_used = 0, memory_used = 0;  // mean share while jobs came
-  double fairness = 0;       // Jain's index over queues of work got by weight, of what they asked
-  double fragmentation = 0;  // mean share of free GPUs that the first waiting job could not use
+  // Jain's index over queues of 1 / (1 + mean hours that their jobs waited).
+  double fairness = 0;
+  // Mean share of GPUs that nobody used while a job waited.
+  double fragmentation = 0;
   std::vector<WaitingTimes> waiting;    // all queues together first
   std::vector<TimelinePoint> timeline;  // at most a few hundred
 };

@@ -61,14 +61,19 @@ void ClusterState::take_request(Job& job, JobRequest request) {
   job.user = user.get();
   find_queue(job);
   count_demands(job);
+  count_worker(job);
 }
 
 void ClusterState::count_demands(Job& job) {
   const auto wanted = wanted_roles(job);
   job.wanted = sum_of(wanted);
+  if (job.running && wanted.empty()) return;  // its shape counts when it waits
   job.shape = shape_of(job, wanted);
-  if (!job.request.workers.empty())
-    job.worker_shape = shape_of(job, {&job.request.workers.front()});
+}
+
+void ClusterState::count_worker(Job& job) {
+  if (job.request.workers.empty()) return;
+  job.worker_shape = shape_of(job, {&job.request.workers.front()});
 }
 
 void ClusterState::find_queue(Job& job) {
@@ -109,7 +114,7 @@ void ClusterState::set_policy(ClusterPolicy to) {
     find_queue(*job);
     job->aside = PendingReason::none;
     if (job->running) {
-      queues.charge(job->queue, job->used);
+      queues.charge(*job, job->used);
       queues.count_running(*job, true);
     } else {
       queues.count_pending(job->queue, 1);
@@ -123,7 +128,7 @@ void ClusterState::set_policy(ClusterPolicy to) {
 
 void ClusterState::settle(Job& job) {
   changed = true;
-  const bool waits = !job.running || (job.wanted != Amount{} && !job.preempting);
+  const bool waits = !job.running || (job.wanted != Amount{} && !job.leaving);
   if (!waits || job.aside != PendingReason::none) return leave_line(job);
   if (!job.running && job.request.held)
     return put_aside(job, PendingReason::held, "It is held back.",
@@ -186,7 +191,7 @@ void ClusterState::unseat(Job& job, std::size_t index) {
   nodes.release(held.node, &job, held.need);
   job.used -= held.need;
   job.user->used -= held.need;
-  queues.refund(job.queue, held.need);
+  queues.refund(job, held.need);
   room_freed();
   User& user = *job.user;
   for (Job* parked : std::exchange(user.parked, {})) {
@@ -215,7 +220,7 @@ void ClusterState::stop_running(Job& job) {
   if (!job.running) return;
   while (!job.roles.empty()) unseat(job, job.roles.size() - 1);
   leave_line(job);
-  job.running = job.preempting = job.backfill = false;
+  job.running = job.leaving = job.backfill = false;
   if (job.expected_end) ends.erase({*job.expected_end, &job});
   if (job.deadline) deadlines.erase({*job.deadline, &job});
   job.expected_end.reset();
@@ -224,6 +229,7 @@ void ClusterState::stop_running(Job& job) {
   coming.erase(&job);
   growable.erase(&job);
   elastic.erase(&job);
+  lacking.erase(&job);
   --job.user->running;
   queues.count_running(job, false);
   queues.count_pending(job.queue, 1);
@@ -233,13 +239,18 @@ void ClusterState::stop_running(Job& job) {
 
 void ClusterState::roles_changed(Job& job) {
   leave_line(job);
+  growable.erase(&job);
   count_demands(job);
-  const bool leaves = job.preempting || std::any_of(job.roles.begin(), job.roles.end(),
-                                                    [](const Held& held) { return held.leaving; });
+  if (job.wanted == Amount{}) job.aged = job.counts = false;
+  const bool leaves = job.leaving || std::any_of(job.roles.begin(), job.roles.end(),
+                                                 [](const Held& held) { return held.leaving; });
   leaves ? (void)coming.insert(&job) : (void)coming.erase(&job);
-  const bool grows = !leaves && job.wanted == Amount{} && !missing_workers(job).empty();
-  grows ? (void)growable.insert(&job) : (void)growable.erase(&job);
-  const bool can_shrink = !job.preempting && workers_of(job) > job.request.workers_min;
+  const bool grows =
+      !leaves && job.wanted == Amount{} && workers_of(job) < job.request.workers.size();
+  if (grows) growable.insert(&job);
+  const bool lacks = !job.leaving && job.wanted != Amount{};
+  lacks ? (void)lacking.insert(&job) : (void)lacking.erase(&job);
+  const bool can_shrink = !job.leaving && workers_of(job) > job.request.workers_min;
   can_shrink ? (void)elastic.insert(&job) : (void)elastic.erase(&job);
   settle(job);
 }
@@ -274,6 +285,7 @@ void ClusterState::judge_anew(Job& job) {
 }
 
 void ClusterState::demands_changed(Job& job) {
+  count_worker(job);
   if (job.running) return roles_changed(job);
   count_demands(job);
   judge_anew(job);

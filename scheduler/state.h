@@ -57,6 +57,7 @@ struct ClusterState {
   std::set<Job*, HeardBefore> endless;     // running, and nobody knows until when
   std::set<Job*, HeardBefore> coming;      // some or all of their roles were asked to go
   std::set<Job*, InLineBefore> growable;   // running with fewer than workers_max
+  std::set<Job*, HeardBefore> lacking;     // running without a role that they need
   std::set<Job*, HeardBefore> elastic;     // running with more than workers_min
   std::set<Job*, HeardBefore> impossible;  // aside until nodes or the policy change
 
@@ -102,6 +103,7 @@ struct ClusterState {
   void demands_changed(Job& job);  // its roles are others than before
   void drop_reservation_of(const Job& job);
   void count_demands(Job& job);
+  void count_worker(Job& job);
   std::uint32_t shape_of(const Job& job, const std::vector<const RoleRequest*>& roles);
   std::uint32_t shape_number(const std::string& key);
 };

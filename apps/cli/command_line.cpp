@@ -116,6 +116,7 @@ CommandLine::CommandLine()
   add_store_verbs();
   add_checkpoint_verbs();
   add_chaos_verbs();
+  add_scheduling_verbs();
   add_generate_verb();
   add_compute_verbs();
   add_adapter_verbs();

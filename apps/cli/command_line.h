@@ -45,6 +45,7 @@ class CommandLine {
   void add_store_verbs();
   void add_checkpoint_verbs();  // command_line_checkpoints.cpp
   void add_chaos_verbs();       // command_line_chaos.cpp
+  void add_scheduling_verbs();  // command_line_scheduling.cpp
   void add_generate_verb();
   void add_compute_verbs();
   void add_adapter_verbs();
@@ -71,10 +72,11 @@ class CommandLine {
   CheckpointOptions checkpoint_;
   CheckpointImportOptions checkpoint_import_;
   ChaosOptions chaos_;
+  SimulateOptions simulate_;
   CheckpointDiffOptions checkpoint_diff_;
   AdapterExportOptions adapter_export_;
   GenerateOptions generate_;
-  std::string job_, launch_file_, shell_;
+  std::string job_, launch_file_, shell_, policy_file_;
   bool all_ = false, follow_ = false, keep_ = false;
   std::uint32_t workers_ = 0;
 };

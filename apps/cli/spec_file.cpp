@@ -28,22 +28,22 @@ nlohmann::ordered_json value_json(const SpecField& field, const SpecValue& value
 
 }  // namespace
 
-Result<std::string> read_spec_text(const std::string& path) {
+Result<std::string> read_spec_text(const std::string& path, const std::string& what) {
   std::string text(kLongestSpec + 1, '\0');
   std::ifstream file;
   if (path != "-") {
     file.open(path, std::ios::binary);
-    if (!file) return fail(error_from_errno(errno, "job spec " + path));
+    if (!file) return fail(error_from_errno(errno, what + " " + path));
   }
   std::istream& in = path == "-" ? std::cin : file;
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad()) {  // a folder opens like a file, and then does not read
-    const auto error = error_from_errno(errno, "job spec " + path);
+    const auto error = error_from_errno(errno, what + " " + path);
     return fail(Errc::invalid_argument, error.message);
   }
   text.resize(static_cast<std::size_t>(in.gcount()));
   if (text.size() > kLongestSpec)
-    return fail(Errc::invalid_argument, "job spec " + path + " is longer than 1 MiB");
+    return fail(Errc::invalid_argument, what + " " + path + " is longer than 1 MiB");
   return text;
 }
 

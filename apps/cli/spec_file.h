@@ -11,7 +11,8 @@
 namespace crabcast::apps {
 
 // The file's text; "-" is stdin. not_found, invalid_argument for a folder or more than 1 MiB.
-Result<std::string> read_spec_text(const std::string& path);
+// `what` names it in errors.
+Result<std::string> read_spec_text(const std::string& path, const std::string& what = "job spec");
 // Read and validated; invalid_spec lists every mistake as FILE:LINE:COLUMN: ...
 Result<JobSpec> read_spec(const std::string& path);
 // Whether this machine has what the spec names: its base, in `imported` or elsewhere, and the

@@ -146,6 +146,17 @@ struct AdapterExportOptions {
 };
 Exit adapter_export(const Common& common, const AdapterExportOptions& options);  // adapter.cpp
 
+struct SimulateOptions {
+  std::uint32_t nodes = 100, jobs = 2000, queues = 10;
+  std::uint64_t seed = 1;
+  double load = 1.0;
+  std::string trace;   // CSV; instead of jobs from the seed
+  std::string policy;  // YAML; default: one of `queues` queues, for a trace the standard one
+  std::filesystem::path svg;
+};
+Exit simulate(const Common& common, const SimulateOptions& options);  // simulate.cpp
+Exit policy_check(const Common& common, const std::string& file);     // policy.cpp
+
 Exit doctor(const Common& common);  // doctor.cpp
 // Prints the completion of the command line that `root` describes.
 Exit completion(const CLI::App& root, const std::string& shell);  // completion.cpp
