@@ -45,6 +45,7 @@ Status ControllerState::load() {
 // Jobs whose coordinator did not come back in time start again, or wait to be run again.
 void ControllerState::recovered() {
   recovering = false;
+  if (options.recovered) *options.recovered = true;
   for (auto& [id, job] : jobs) {
     if (ended(job.record.state()) || job.record.state() == pb::JOB_STOPPED || job.coordinator)
       continue;
@@ -101,6 +102,10 @@ void ControllerState::deliver(const DeliveryPtr& message) {
       return list_actors(*message);
     case pb::Envelope::kListNodes:
       return list_nodes(*message);
+    case pb::Envelope::kGetSeries:
+      return send_series(message);
+    case pb::Envelope::kGetSpec:
+      return send_spec(*message);
     case pb::Envelope::kRegisterAgent:
       return agent_joined(*message);
     case pb::Envelope::kAgentReport:
@@ -158,6 +163,7 @@ void ControllerState::job_reported(const Delivery& message) {
   if (const Status current = check_fence(job, body.fence()); !current)
     return answer(message, current.error());
   job.status = body.status();
+  note_series(job);
   release_left(job);
   if (body.events_size() > 0) {
     auto events =
@@ -316,6 +322,7 @@ void ControllerState::finish(Job& job, pb::JobState state, const std::string& re
   job.record.set_ended_unix_ms(unix_ms_now());
   job.coordinator = nullptr;
   store(job);
+  close_series(job);
   self->send(scheduler, JobGone{JobId{job.record.job()}});
 }
 

@@ -6,6 +6,7 @@
 //   registry    owns the RocksDB registry, on a thread of its own
 #pragma once
 
+#include <atomic>
 #include <caf/actor.hpp>
 #include <caf/actor_system.hpp>
 #include <memory>
@@ -23,6 +24,7 @@ struct ControllerOptions {
   // true (daemon): jobs that an earlier controller left unfinished go on. false (`crabcast run`):
   // they wait, stopped, until somebody runs them again.
   bool recover = true;
+  std::shared_ptr<std::atomic<bool>> recovered;  // set when that is over; may be null
 };
 
 caf::actor spawn_controller(caf::actor_system& system, const ControllerOptions& options);

@@ -65,6 +65,15 @@ struct ReadEvents {  // answered with EventsRead
 struct EventsRead {
   std::shared_ptr<const std::vector<pb::Event>> events;
 };
+struct PutSeries {
+  std::shared_ptr<const pb::JobSeries> series;
+};
+struct ReadSeries {  // answered with SeriesRead
+  JobId job;
+};
+struct SeriesRead {
+  std::shared_ptr<const pb::JobSeries> series;  // empty when there is none
+};
 
 caf::actor spawn_scheduler(caf::actor_system& system, const caf::actor& controller);
 caf::actor spawn_registry(caf::actor_system& system, std::shared_ptr<storage::Registry> registry);
@@ -85,3 +94,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::NewSequence)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutEvents)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::ReadEvents)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::EventsRead)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutSeries)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::ReadSeries)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::SeriesRead)

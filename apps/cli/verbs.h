@@ -27,11 +27,13 @@ struct Common {
 struct RunOptions {
   std::string spec;
   bool fresh = false;  // a new job even where an unfinished one could go on
+  std::string http;    // HOST:PORT of the HTTP gateway; empty: none
 };
 Exit run(const Common& common, const RunOptions& options);  // run.cpp
 
 struct ControllerDaemonOptions {
   std::string bind = "127.0.0.1:7117";
+  std::string http;  // HOST:PORT of the HTTP gateway; empty: none
 };
 Exit controller(const Common& common, const ControllerDaemonOptions& options);  // daemons.cpp
 struct AgentDaemonOptions {
@@ -69,6 +71,13 @@ Exit incidents(const Common& common, const std::string& job);
 Exit cancel(const Common& common, const std::string& job, bool keep);
 Exit scale(const Common& common, const std::string& job, std::uint32_t workers);
 Exit nodes(const Common& common);
+
+struct TokenOptions {
+  std::string name, owner, role = "viewer";
+};
+Exit token_add(const Common& common, const TokenOptions& options);  // token.cpp
+Exit token_ls(const Common& common);
+Exit token_revoke(const Common& common, const std::string& name);
 
 struct CheckpointOptions {
   std::string job;                  // id; or empty with store

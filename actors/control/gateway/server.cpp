@@ -37,6 +37,7 @@ bool is_added(const std::string& header) {
 
 // One request on its way through the library's callbacks.
 struct Exchange {
+  explicit Exchange(ConnectionStream& s) : stream(s) {}
   ConnectionStream& stream;
   Request request;
   Api::Admission admission;
@@ -208,7 +209,7 @@ void Gateway::Http::respond(httplib::Response& response) {
 
 // One request. False when the connection is to be closed.
 bool Gateway::Http::go(ConnectionStream& stream, bool last) {
-  Exchange exchange{.stream = stream};
+  Exchange exchange(stream);
   current = &exchange;
   bool closed = false;
   const bool fine = process_request(
