@@ -1,1 +1,72 @@
+// Line and stacked charts over the steps of a job, by Chart.js, in the page's colours.
+import {h, show} from "/assets/view.js";
+import {number, whole, words} from "/assets/format.js";
 
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const colour = (index) => css(`--c${(index % 8) + 1}`);
+
+// The order of the tasks, so that each keeps its colour.
+const TASKS = ["action_recognition", "emotion_recognition", "av_question_answering", "temporal_localization", "spatial_localization", "segmentation", "captioning", "av_matching"];
+export const colourOfTask = (task) => Math.max(0, TASKS.indexOf(task));
+
+function options(stacked, digits) {
+  const grid = {color: css("--line"), borderColor: css("--line"), drawTicks: false};
+  const ticks = {color: css("--muted"), padding: 6, font: {family: css("--sans"), size: 11}};
+  return {
+    animation: false, maintainAspectRatio: false, parsing: false, normalized: true,
+    interaction: {mode: "index", axis: "x", intersect: false},
+    elements: {point: {radius: 0, hitRadius: 6}, line: {borderWidth: 1.8, tension: 0.15}},
+    plugins: {
+      legend: {display: false},
+      tooltip: {
+        backgroundColor: css("--raised"), titleColor: css("--text"), bodyColor: css("--text"), borderColor: css("--line"), borderWidth: 1, padding: 9, boxPadding: 4,
+        callbacks: {title: (items) => (items.length ? `Step ${whole(items[0].parsed.x)}` : ""), label: (item) => ` ${item.dataset.label}: ${number(item.parsed.y, digits)}`},
+      },
+    },
+    scales: {
+      x: {type: "linear", grid: {...grid, display: false}, ticks: {...ticks, maxTicksLimit: 8, maxRotation: 0, callback: (v) => whole(v)}, title: {display: true, text: "step", color: css("--muted")}},
+      y: {stacked, beginAtZero: stacked, grid, ticks: {...ticks, maxTicksLimit: 6}},
+    },
+  };
+}
+
+// series: [{name, colour, points: [{x, y}]}]. The legend is a list with the newest values, which is also what a screen
+// reader gets.
+export function chart(label, {stacked = false, digits = 3, low = false, unit = ""} = {}) {
+  const canvas = h("canvas", {role: "img", "aria-label": label});
+  const legend = h("ul", {class: "legend"});
+  const box = h("div", {class: low ? "chart low" : "chart"}, canvas);
+  let drawn = null;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let last = [];
+  const draw = () => {
+    const datasets = last.map((s) => ({
+      label: s.name, data: s.points, borderColor: colour(s.colour), backgroundColor: stacked ? `${colour(s.colour)}55` : colour(s.colour),
+      fill: stacked ? "stack" : false, spanGaps: true, pointRadius: s.points.length === 1 ? 3 : 0,
+    }));
+    if (drawn) {
+      drawn.data.datasets = datasets;
+      drawn.update();
+    } else {
+      drawn = new window.Chart(canvas, {type: "line", data: {datasets}, options: options(stacked, digits)});
+    }
+    show(legend, last.map((s) => h("li", null, h("span", {class: "swatch", style: {background: colour(s.colour)}}), words(s.name), " ", h("b", null, `${number(s.points.at(-1)?.y, digits)}${unit}`))));
+  };
+  const recolour = () => {
+    drawn?.destroy();
+    drawn = null;
+    if (last.length) draw();
+  };
+  dark.addEventListener("change", recolour);
+  return {
+    elements: [legend, box],
+    update(series) {
+      last = series.filter((s) => s.points.length);
+      if (last.length) draw();
+    },
+    destroy() {
+      dark.removeEventListener("change", recolour);
+      drawn?.destroy();
+    },
+  };
+}
