@@ -13,8 +13,8 @@ export function actorTable(withJob) {
     {name: "Mailbox", num: true, cell: (a) => whole(a.mailbox)},
     {name: "Restarts", num: true, cell: (a) => whole(a.restarts)},
     {name: "Node", cell: (a) => [a.node || "–", a.pid ? h("span", {class: "muted small"}, ` pid ${a.pid}`) : ""]},
-    {name: "Doing", wide: true, cell: (a) => h("span", {class: "small"}, a.doing)},
-    {name: "Reason", wide: true, cell: (a) => h("span", {class: "small"}, a.reason)},
+    {name: "Doing", wide: true, cell: (a) => a.doing && h("span", {class: "small"}, a.doing)},
+    {name: "Reason", wide: true, cell: (a) => a.reason && h("span", {class: "small"}, a.reason)},
   ], {caption: "Actors"});
 }
 
@@ -27,7 +27,7 @@ export function actorsPage(context) {
   const search = h("input", {type: "search", placeholder: "job, actor or node", maxlength: 100});
   const again = () => refresh().catch(error.failed);
   show(context.place, h("div", {class: "head"}, h("h1", null, "Actors"), total), error.element,
-    card("", h("form", {class: "filters", role: "search", onsubmit: (e) => e.preventDefault(), oninput: again},
+    card("", null, h("form", {class: "filters", role: "search", onsubmit: (e) => e.preventDefault(), oninput: again},
       h("label", null, "Search", search), h("label", null, "Not healthy only", troubled)), place));
 
   async function refresh() {

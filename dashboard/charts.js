@@ -15,7 +15,7 @@ function options(stacked, digits) {
   return {
     animation: false, maintainAspectRatio: false, parsing: false, normalized: true,
     interaction: {mode: "index", axis: "x", intersect: false},
-    elements: {point: {radius: 0, hitRadius: 6}, line: {borderWidth: 1.8, tension: 0.15}},
+    elements: {point: {radius: 0, hitRadius: 6}, line: {borderWidth: 1.8}},
     plugins: {
       legend: {display: false},
       tooltip: {
@@ -32,23 +32,36 @@ function options(stacked, digits) {
 
 // series: [{name, colour, points: [{x, y}]}]. The legend is a list with the newest values, which is also what a screen
 // reader gets.
-export function chart(label, {stacked = false, digits = 3, low = false, unit = ""} = {}) {
+export function chart(label, {stacked = false, digits = 3, low = false, unit = "", peaks = false} = {}) {
   const canvas = h("canvas", {role: "img", "aria-label": label});
   const legend = h("ul", {class: "legend"});
-  const box = h("div", {class: low ? "chart low" : "chart"}, canvas);
+  const none = h("p", {class: "none muted"}, "Nothing to show yet");
+  const box = h("div", {class: low ? "chart low" : "chart"}, canvas, none);
   let drawn = null;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let last = [];
+  // A first step that waits for its corpus takes a hundred times as long as the others: the axis leaves such peaks out.
+  const fit = (scales) => {
+    const points = last.flatMap((s) => s.points);
+    scales.x.max = Math.max(...points.map((p) => p.x));
+    const sums = new Map();
+    for (const p of points) sums.set(p.x, stacked ? (sums.get(p.x) ?? 0) + p.y : Math.max(sums.get(p.x) ?? 0, p.y));
+    const heights = [...sums.values()].sort((a, b) => a - b), usual = heights[Math.floor(heights.length * 0.98)] ?? 0;
+    scales.y.max = peaks && heights.length > 20 && heights.at(-1) > 2 * usual ? usual * 1.4 : undefined;
+  };
   const draw = () => {
     const datasets = last.map((s) => ({
       label: s.name, data: s.points, borderColor: colour(s.colour), backgroundColor: stacked ? `${colour(s.colour)}55` : colour(s.colour),
-      fill: stacked ? "stack" : false, spanGaps: true, pointRadius: s.points.length === 1 ? 3 : 0,
+      fill: stacked ? "stack" : false, spanGaps: true, pointRadius: s.points.length < 30 && !stacked ? 2.5 : 0,
     }));
     if (drawn) {
       drawn.data.datasets = datasets;
+      fit(drawn.options.scales);
       drawn.update();
     } else {
-      drawn = new window.Chart(canvas, {type: "line", data: {datasets}, options: options(stacked, digits)});
+      const chosen = options(stacked, digits);
+      fit(chosen.scales);
+      drawn = new window.Chart(canvas, {type: "line", data: {datasets}, options: chosen});
     }
     show(legend, last.map((s) => h("li", null, h("span", {class: "swatch", style: {background: colour(s.colour)}}), words(s.name), " ", h("b", null, `${number(s.points.at(-1)?.y, digits)}${unit}`))));
   };
@@ -62,6 +75,7 @@ export function chart(label, {stacked = false, digits = 3, low = false, unit = "
     elements: [legend, box],
     update(series) {
       last = series.filter((s) => s.points.length);
+      none.hidden = last.length > 0;
       if (last.length) draw();
     },
     destroy() {

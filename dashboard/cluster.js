@@ -32,7 +32,7 @@ function nodeTable(context, again) {
     {name: "CPUs", cell: (n) => used(n.total?.cpus, n.free?.cpus ?? 0)},
     {name: "Memory", cell: (n) => used(n.total?.memory_bytes, n.free?.memory_bytes ?? 0, bytes)},
     {name: "Processes", num: true, cell: (n) => whole(n.roles)},
-    {name: "Labels and taints", cell: (n) => h("span", {class: "small muted"}, [...n.labels, ...n.taints.map((t) => `taint ${t}`)].join(", "))},
+    {name: "Labels and taints", cell: (n) => n.labels.length + n.taints.length > 0 && h("span", {class: "small muted"}, [...n.labels, ...n.taints.map((t) => `taint ${t}`)].join(", "))},
     {name: "", cell: (n) => context.me.role === "admin" && h("button", {class: "quiet", type: "button", "aria-label": `${n.draining ? "Undo the drain of" : "Drain"} ${n.node}`, onclick: () => drain(n)}, n.draining ? "Undo drain" : "Drain")},
   ], {caption: "Nodes"});
 }

@@ -45,7 +45,7 @@ export function jobsPage(context) {
     {name: "Queue", cell: (j) => [j.queue || "default", j.owner && h("span", {class: "muted small"}, ` · ${j.owner}`)]},
     {name: "Submitted", cell: (j) => `${ago(j.submitted_unix_ms)} ago`},
     {name: "ETA", cell: eta},
-    {name: "Reason", wide: true, cell: (j) => h("span", {class: "small"}, why(j))},
+    {name: "Reason", wide: true, cell: (j) => why(j) && h("span", {class: "small"}, why(j))},
   ], {caption: "Jobs"});
   const where = h("span", {class: "small muted"});
   const turn = (by) => () => { page += by; refresh().catch(error.failed); };
@@ -53,7 +53,7 @@ export function jobsPage(context) {
   const pager = h("div", {class: "pager", role: "navigation", "aria-label": "Pages of the list"}, where, back, on);
   const filters = h("form", {class: "filters", role: "search", onsubmit: (e) => e.preventDefault(), oninput: () => { page = 1; refresh().catch(error.failed); }},
     h("label", null, "State", field.state), h("label", null, "Name", field.search), h("label", null, "Queue", field.queue), h("label", null, "Owner", field.owner));
-  show(context.place, h("div", {class: "head"}, h("h1", null, "Jobs"), total), error.element, card("", filters, place, pager));
+  show(context.place, h("div", {class: "head"}, h("h1", null, "Jobs"), total), error.element, card("", null, filters, place, pager));
 
   async function refresh() {
     const query = new URLSearchParams({page, limit: 50});

@@ -19,7 +19,7 @@ export const h = (tag, attributes, ...children) => fill(document.createElement(t
 export const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 export function card(title, aside, ...children) {
-  return h("section", {class: "card"}, h("header", null, h("h2", null, title), aside), ...children);
+  return h("section", {class: "card"}, title && h("header", null, h("h2", null, title), aside), ...children);
 }
 
 export const empty = (what, advice) => h("div", {class: "empty"}, h("p", null, what), advice && h("p", {class: "small"}, advice));

@@ -103,9 +103,16 @@ void ControllerState::deliver(const DeliveryPtr& message) {
     case pb::Envelope::kListNodes:
       return list_nodes(*message);
     case pb::Envelope::kGetSeries:
-      return send_series(message);
+      if (job_of(envelope.get_series().job())) charts->send(message);
+      return;
     case pb::Envelope::kGetSpec:
-      return send_spec(*message);
+      if (const Job* job = job_of(envelope.get_spec().job())) {
+        pb::SpecText text;
+        text.set_job(job->record.job());
+        text.set_yaml(job->record.spec_yaml());
+        answer(*message, text);
+      }
+      return;
     case pb::Envelope::kRegisterAgent:
       return agent_joined(*message);
     case pb::Envelope::kAgentReport:
@@ -163,7 +170,7 @@ void ControllerState::job_reported(const Delivery& message) {
   if (const Status current = check_fence(job, body.fence()); !current)
     return answer(message, current.error());
   job.status = body.status();
-  note_series(job);
+  charts->report(body.status());
   release_left(job);
   if (body.events_size() > 0) {
     auto events =
@@ -322,7 +329,7 @@ void ControllerState::finish(Job& job, pb::JobState state, const std::string& re
   job.record.set_ended_unix_ms(unix_ms_now());
   job.coordinator = nullptr;
   store(job);
-  close_series(job);
+  charts->close(job.record.job());
   self->send(scheduler, JobGone{JobId{job.record.job()}});
 }
 
@@ -418,6 +425,7 @@ caf::behavior controller(caf::stateful_actor<ControllerState>* self,
     return {};
   }
   state.registry = spawn_registry(self->system(), options.registry);
+  state.charts.emplace(self, state.registry);
   state.scheduler = spawn_scheduler(self->system(), me);
   self->link_to(state.registry);
   self->link_to(state.scheduler);

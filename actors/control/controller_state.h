@@ -12,8 +12,8 @@
 
 #include "actors/control/controller.h"
 #include "actors/control/controller_actors.h"
-#include "actors/control/job_series.h"
 #include "actors/control/own_standstill.h"
+#include "actors/control/series_keeper.h"
 #include "protocol/job_spec.h"
 
 namespace crabcast::actors {
@@ -47,11 +47,8 @@ struct ControllerState {
     std::set<NodeId> held_to;          // nodes that the waiting job is bound to
     // How often the scheduler was told of it anew: what it decided before is void.
     std::uint64_t queued = 0;
-    std::string pending;               // why it waits
-    std::set<std::string> leaving;     // roles that it was scaled down by, and that may run yet
-    std::optional<SeriesBook> series;  // while it runs
-    bool series_asked = false;         // what is kept of it is being read, or was
-    TimePoint series_kept = {};
+    std::string pending;            // why it waits
+    std::set<std::string> leaving;  // roles that it was scaled down by, and that may run yet
   };
   struct Agent {
     caf::actor handle;
@@ -64,6 +61,7 @@ struct ControllerState {
   caf::event_based_actor* self;
   ControllerOptions options;
   caf::actor registry, scheduler;
+  std::optional<SeriesKeeper> charts;
   std::map<std::string, Job> jobs;
   std::map<std::string, Agent> agents;
   bool recovering = false;
@@ -103,13 +101,6 @@ struct ControllerState {
   void bind_waiting_jobs();
   static std::string node_of_coordinator(const Job& job);
   static scheduler::Placement placement_of(const Job& job);
-
-  // specs and charts (controller_series.cpp)
-  void send_spec(const Delivery& message) const;
-  void send_series(const DeliveryPtr& message);
-  void note_series(Job& job);
-  void keep_series(Job& job);
-  void close_series(Job& job);
 
   scheduler::JobRequest request_of(const Job& job) const;
   void resize(Job& job, const DeliveryPtr& message);
