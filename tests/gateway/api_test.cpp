@@ -10,9 +10,9 @@ namespace crabcast::gateway {
 namespace {
 
 using nlohmann::json;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-class ApiTest : public testing::Test {
+class ApiTest : public ::testing::Test {
  protected:
   void open(bool loopback = true, ApiOptions options = {}) {
     options.loopback = loopback;
@@ -27,7 +27,7 @@ class ApiTest : public testing::Test {
   }
   static json parsed(const Response& response) { return json::parse(response.body); }
 
-  crabcast::testing::TemporaryFolder folder_;
+  testing::TemporaryFolder folder_;
   std::shared_ptr<StubController> controller_ = std::make_shared<StubController>();
   Tokens tokens_{folder_ / "tokens"};
   std::unique_ptr<Api> api_;
@@ -104,7 +104,7 @@ TEST_F(ApiTest, ARevokedTokenStopsWorkingAtOnceAndALostFileLetsNobodyIn) {
   EXPECT_EQ(ask("GET", "/api/v1/jobs", carol).status, 401);
   std::filesystem::remove(folder_ / "tokens");
   EXPECT_EQ(ask("GET", "/api/v1/jobs").status, 401);
-  crabcast::testing::write_file(folder_ / "tokens", "crabcast_tokens: [");
+  testing::write_file(folder_ / "tokens", "crabcast_tokens: [");
   const auto broken = ask("GET", "/api/v1/jobs", carol);
   EXPECT_EQ(broken.status, 503);
   EXPECT_THAT(broken.body, HasSubstr("nobody is let in"));

@@ -12,9 +12,9 @@
 namespace crabcast::gateway {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using namespace std::chrono_literals;
 
 TEST(Target, IsSplitAndDecoded) {
@@ -42,7 +42,7 @@ TEST(Target, IsRefusedWhenItCannotBeMeant) {
 }
 
 TEST(Tokens, AreStoredAsHashesThatOnlyTheirOwnerReads) {
-  const crabcast::testing::TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   const auto file = folder / "tokens";
   EXPECT_EQ(read_tokens(file).error().code, Errc::not_found);
   const auto secret = make_token();
@@ -50,7 +50,7 @@ TEST(Tokens, AreStoredAsHashesThatOnlyTheirOwnerReads) {
   EXPECT_GE(secret.size(), 32U);
   ASSERT_TRUE(write_tokens(file, {{"a", "alice@x", Role::submitter, hash_token(secret), 5}}));
   EXPECT_EQ(std::filesystem::status(file).permissions(), std::filesystem::perms(0600));
-  EXPECT_EQ(crabcast::testing::read_file(file).find(secret), std::string::npos);
+  EXPECT_EQ(testing::read_file(file).find(secret), std::string::npos);
   const auto tokens = read_tokens(file);
   ASSERT_TRUE(tokens) << tokens.error().message;
   ASSERT_EQ(tokens->size(), 1U);
@@ -62,7 +62,7 @@ TEST(Tokens, AreStoredAsHashesThatOnlyTheirOwnerReads) {
 }
 
 TEST(Tokens, ABrokenFileSaysWhere) {
-  const crabcast::testing::TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   const auto file = folder / "tokens";
   ASSERT_TRUE(write_tokens(file, {}));
   ASSERT_TRUE(read_tokens(file));
@@ -78,7 +78,7 @@ TEST(Tokens, ABrokenFileSaysWhere) {
            "  - {name: a, owner: b, role: admin, sha256: " + hash + "}\n",
        "two tokens"}};
   for (const auto& [text, why] : all) {
-    crabcast::testing::write_file(file, text);
+    testing::write_file(file, text);
     const auto tokens = read_tokens(file);
     ASSERT_FALSE(tokens) << text;
     EXPECT_THAT(tokens.error().message, HasSubstr(why)) << text;
