@@ -177,7 +177,7 @@ std::vector<MetricFamily> cluster_metrics(const ClusterState& state,
   for (const auto& node : state.nodes) {
     ++nodes[node.draining() ? "draining" : state_name(node.state())];
     for (const auto& [resource, amount] : amounts(node.total()))
-      all.gauge("node_total", "What the node offers.",
+      all.gauge("node_capacity", "What the node offers.",
                 {{"node", node.node()}, {"resource", resource}}, amount);
     for (const auto& [resource, amount] : amounts(node.free()))
       all.gauge("node_free", "What is free on it.", {{"node", node.node()}, {"resource", resource}},

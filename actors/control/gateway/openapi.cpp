@@ -152,10 +152,9 @@ json responses(const Route& route, Schemas& schemas) {
     errors.insert({{"401", "NoToken"}, {"403", "NotAllowed"}, {"503", "Unavailable"}});
   if (route.asks) errors.insert({{"500", "Failed"}, {"503", "Unavailable"}, {"504", "Timeout"}});
   if (route.asks && route.role != Role::anyone)
-    errors.insert({{"404", "NotFound"}, {"501", "Unsupported"}});
+    errors.insert({{"404", "NotFound"}, {"409", "Conflict"}, {"501", "Unsupported"}});
   if (route.method != "GET")
-    errors.insert(
-        {{"409", "Conflict"}, {"411", "NoLength"}, {"413", "TooLarge"}, {"415", "NotJson"}});
+    errors.insert({{"411", "NoLength"}, {"413", "TooLarge"}, {"415", "NotJson"}});
   for (const auto& [status, name] : errors)
     list[status] = {{"$ref", "#/components/responses/" + name}};
   if (route.id == "readyz")
