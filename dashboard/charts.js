@@ -32,7 +32,7 @@ function options(stacked, digits) {
 
 // series: [{name, colour, points: [{x, y}]}]. The legend is a list with the newest values, which is also what a screen
 // reader gets.
-export function chart(label, {stacked = false, digits = 3, low = false, unit = "", peaks = false} = {}) {
+export function chart(label, {stacked = false, digits = 3, low = false, unit = "", peaks = false, top} = {}) {
   const canvas = h("canvas", {role: "img", "aria-label": label});
   const legend = h("ul", {class: "legend"});
   const none = h("p", {class: "none muted"}, "Nothing to show yet");
@@ -47,7 +47,7 @@ export function chart(label, {stacked = false, digits = 3, low = false, unit = "
     const sums = new Map();
     for (const p of points) sums.set(p.x, stacked ? (sums.get(p.x) ?? 0) + p.y : Math.max(sums.get(p.x) ?? 0, p.y));
     const heights = [...sums.values()].sort((a, b) => a - b), usual = heights[Math.floor(heights.length * 0.98)] ?? 0;
-    scales.y.max = peaks && heights.length > 20 && heights.at(-1) > 2 * usual ? usual * 1.4 : undefined;
+    scales.y.max = peaks && heights.length > 20 && heights.at(-1) > 2 * usual ? usual * 1.4 : top;
   };
   const draw = () => {
     const datasets = last.map((s) => ({

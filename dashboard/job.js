@@ -28,7 +28,7 @@ export async function jobPage(context) {
   const line = h("div"), incidents = h("ul", {class: "events"}), eventList = h("ul", {class: "events", tabindex: "0", "aria-label": "Events"});
   const stored = h("div"), examples = h("div", {class: "samples"}), actorPlace = h("div"), explained = h("div");
   const losses = chart("Loss of each task over the steps"), all = chart("Loss over the steps", {low: true}), speed = chart("Samples a second over the steps", {low: true, digits: 1});
-  const stages = chart("Seconds of a step by stage", {stacked: true, unit: " s", peaks: true}), scores = chart("Score of each task over the checkpoints", {digits: 2}), mixture = chart("Share of each task over the steps", {stacked: true, digits: 2, low: true});
+  const stages = chart("Seconds of a step by stage", {stacked: true, unit: " s", peaks: true}), scores = chart("Score of each task over the checkpoints", {digits: 2}), mixture = chart("Share of each task over the steps", {stacked: true, digits: 2, low: true, top: 1});
   signal.addEventListener("abort", () => [losses, all, speed, stages, scores, mixture].forEach((c) => c.destroy()), {once: true});
   const actors = actorTable(false), checkpointList = parts.checkpointTable();
   const act = parts.actions(context, id, error.failed);

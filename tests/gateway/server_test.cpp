@@ -141,6 +141,7 @@ TEST_F(ServerTest, LargeHeadsAndOddOnesAreRefused) {
   EXPECT_EQ(status_of(get("/healthz", "Content-Length: -5\r\n")), 400);
   EXPECT_EQ(status_of(get("/healthz", "Range: x\r\n")), 416);
   EXPECT_EQ(status_of("NONSENSE\r\n\r\n"), 400);
+  EXPECT_EQ(status_of("QUERY / HTTP/1.1\r\nHost: localhost\r\n\r\n"), 405);
   EXPECT_EQ(status_of("TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n"), 405);
   EXPECT_EQ(status_of("GET http://other/ HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400);
   expect_alive();

@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <set>
+
 #include "actors/control/gateway/stream.h"
 #include "protocol/format.h"
 
@@ -27,6 +29,12 @@ std::string lower(std::string text) {
 
 bool once_only(const std::string& header) {
   return header == "host" || header == "content-length" || header == "authorization";
+}
+
+bool is_other_method(const std::string& method) {
+  static const std::set<std::string> known = {"GET",     "HEAD",  "POST",    "PUT",  "DELETE",
+                                              "CONNECT", "TRACE", "OPTIONS", "PATCH"};
+  return !method.empty() && !known.contains(method);
 }
 
 // What the library adds to the headers that came.
@@ -147,13 +155,20 @@ Gateway::Http::Http(Api& api, Listener& listener) : api_(api) {
     respond(response);
     return HandlerResponse::Handled;
   });
-  // For what the library refuses itself.
-  set_error_handler([](const httplib::Request&, httplib::Response& response) {
-    if (response.body.empty() && !response.has_header("Content-Security-Policy"))
-      response.set_content(error_response(response.status, "invalid_argument",
-                                          "this is no HTTP request that can be read")
-                               .body,
-                           "application/json");
+  // For what the library refuses itself. It knows no other methods than its own.
+  set_error_handler([](const httplib::Request& request, httplib::Response& response) {
+    if (!response.body.empty() || response.has_header("Content-Security-Policy")) return;
+    const bool other_method =
+        response.status == 400 && !request.version.empty() && is_other_method(request.method);
+    if (other_method) {
+      response.status = 405;
+      response.set_header("Allow", std::string("GET, POST, PUT"));
+    }
+    response.set_content(
+        error_response(response.status, other_method ? "unsupported" : "invalid_argument",
+                       "this is no HTTP request that can be carried out")
+            .body,
+        "application/json");
   });
   set_exception_handler([](const httplib::Request& request, httplib::Response& response,
                            std::exception_ptr thrown) {
