@@ -47,7 +47,15 @@ export async function jobPage(context) {
     card("Events", h("span", {class: "small muted"}, "newest first"), eventList),
     card("Files", null, parts.logPart(id, [...new Set(job.actors.map((a) => a.name).concat("coordinator"))].sort(), signal), parts.specPart(id, signal)));
 
+  // Of a job that ended before the controller was started, its charts know more than its status.
+  function filled(status) {
+    const last = series.points.at(-1);
+    if (status.step > 0 || !last) return status;
+    return {...status, step: last.step, steps: status.state === "succeeded" ? last.step : status.steps, loss: last.loss, losses: last.losses, generation: last.generation, stages: last.stages, evaluation: series.evaluations.at(-1)};
+  }
+
   function showJob() {
+    job = filled(job);
     show(badge, state(job.state));
     act(buttons, job);
     show(reason, parts.reasonNote(job));

@@ -24,7 +24,7 @@ struct ApiOptions {
   std::function<bool()> is_ready;  // the controller has recovered
   std::string version;
   Rate rate = {50, 200};              // of each token, or address where there are no tokens
-  Rate failed_logins = {0.5, 20};     // of each address
+  Rate failed_logins = {10, 100};     // of each address
   std::size_t most_streams = 64;      // of events
   std::size_t most_streams_each = 8;  // of one token, or address
 };

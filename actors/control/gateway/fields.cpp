@@ -1,6 +1,8 @@
 #include "actors/control/gateway/fields.h"
 
 #include <algorithm>
+#include <cctype>
+#include <string_view>
 
 #include "protocol/format.h"
 
@@ -14,6 +16,20 @@ constexpr int kDeepest = 8;
 
 std::string range_of(const Field& field) {
   return "from " + std::to_string(field.least) + " to " + std::to_string(field.most);
+}
+
+// In letters, not bytes, as JSON Schema counts.
+std::size_t length_of(const std::string& utf8) {
+  return static_cast<std::size_t>(std::count_if(
+      utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) >> 6) != 2; }));
+}
+
+bool fits(char letter, Field::Letters letters) {
+  const auto c = static_cast<unsigned char>(letter);
+  if (letters == Field::Letters::printable) return c >= 0x20 && c != 0x7F;
+  if (letters == Field::Letters::any) return true;
+  return c < 0x80 &&
+         (std::isalnum(c) || std::string_view("@:._-").find(letter) != std::string_view::npos);
 }
 
 tl::unexpected<Error> wrong(const Field& field, const std::string& why) {
@@ -96,7 +112,8 @@ json Field::schema() const {
       }
       if (least > 0) object["minLength"] = least;
       object["maxLength"] = most;
-      if (!pattern.empty()) object["pattern"] = pattern;
+      if (letters == Letters::printable) object["pattern"] = R"(^[^\x00-\x1f\x7f]*$)";
+      if (letters == Letters::name) object["pattern"] = "^[A-Za-z0-9@:._-]*$";
       break;
     case Type::whole:
       object = {{"type", "integer"}, {"minimum", least}, {"maximum", most}};
@@ -113,8 +130,13 @@ Status check_text(const Field& field, const std::string& value) {
   if (!field.choices.empty() &&
       std::find(field.choices.begin(), field.choices.end(), value) == field.choices.end())
     return wrong(field, "is one of " + join_names(field.choices));
-  if (field.choices.empty() && (value.size() < field.least || value.size() > field.most))
-    return wrong(field, "has " + range_of(field) + " bytes");
+  if (!field.choices.empty()) return {};
+  const auto length = length_of(value);
+  if (length < field.least || length > field.most)
+    return wrong(field, "has " + range_of(field) + " letters");
+  if (!std::all_of(value.begin(), value.end(), [&](char c) { return fits(c, field.letters); }))
+    return wrong(field, field.letters == Field::Letters::name ? "has letters, digits and @:._- only"
+                                                              : "has a control character");
   return {};
 }
 

@@ -14,14 +14,15 @@ namespace crabcast::gateway {
 
 struct Field {
   enum class Type { text, whole, flag };
+  enum class Letters { any, printable, name };  // name: those of job, role and node ids
   std::string name;
   Type type = Type::text;
   std::string about;
   bool required = false;
-  std::uint64_t least = 0;                // of a whole number, or letters of a text
-  std::uint64_t most = 200;               // the same; letters are bytes here
+  std::uint64_t least = 0;                // of a whole number, or the length of a text
+  std::uint64_t most = 200;               // the same
   std::vector<std::string> choices = {};  // of a text; empty: any
-  std::string pattern = {};               // a text's, for the description only
+  Letters letters = Letters::any;         // of a text
 
   [[nodiscard]] nlohmann::json schema() const;
 };

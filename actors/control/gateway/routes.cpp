@@ -10,6 +10,7 @@ namespace crabcast::gateway {
 namespace {
 
 using Type = Field::Type;
+using Letters = Field::Letters;
 
 constexpr std::uint64_t kLargestWhole = (1ULL << 53) - 1;  // that JavaScript holds exactly
 
@@ -49,9 +50,13 @@ std::vector<Route> job_routes() {
              .about = "Only these; open: not over; ended: over",
              .choices = {"open", "ended", "pending", "starting", "running", "stopping", "stopped",
                          "succeeded", "failed", "cancelled"}},
-            {.name = "queue", .about = "Only of this queue and those below it"},
-            {.name = "owner", .about = "Only of this owner"},
-            {.name = "search", .about = "Only with this in their id"},
+            {.name = "queue",
+             .about = "Only of this queue and those below it",
+             .letters = Letters::printable},
+            {.name = "owner", .about = "Only of this owner", .letters = Letters::printable},
+            {.name = "search",
+             .about = "Only with this in their id",
+             .letters = Letters::printable},
             {.name = "page", .type = Type::whole, .about = "From 1", .least = 1, .most = 1000000},
             limit(200)},
        .answer = pb::JobList::descriptor(),
@@ -257,7 +262,7 @@ std::vector<Route> cluster_routes() {
                   .type = Type::whole,
                   .about = "Begin behind this seq",
                   .most = kLargestWhole},
-                 {.name = "job", .about = "Only of this job"}},
+                 {.name = "job", .about = "Only of this job", .letters = Letters::printable}},
        .type = "text/event-stream"},
       {.method = "GET",
        .path = "/api/v1/nodes",
@@ -406,10 +411,26 @@ std::vector<std::string> parts_of(const std::string& pattern) {
 
 const Field& path_field(const std::string& name) {
   static const std::vector<Field> fields = {
-      {.name = "job", .about = "Id of the job", .required = true, .least = 1},
-      {.name = "role", .about = "Role id, such as worker-0", .required = true, .least = 1},
-      {.name = "node", .about = "Name of the node", .required = true, .least = 1},
-      {.name = "file", .about = "Of the dashboard", .required = true, .least = 1},
+      {.name = "job",
+       .about = "Id of the job",
+       .required = true,
+       .least = 1,
+       .letters = Letters::name},
+      {.name = "role",
+       .about = "Role id, such as worker-0",
+       .required = true,
+       .least = 1,
+       .letters = Letters::name},
+      {.name = "node",
+       .about = "Name of the node",
+       .required = true,
+       .least = 1,
+       .letters = Letters::name},
+      {.name = "file",
+       .about = "Of the dashboard",
+       .required = true,
+       .least = 1,
+       .letters = Letters::name},
   };
   return *std::find_if(fields.begin(), fields.end(),
                        [&](const Field& field) { return field.name == name; });
