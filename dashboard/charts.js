@@ -52,7 +52,7 @@ export function chart(label, {stacked = false, digits = 3, low = false, unit = "
   const draw = () => {
     const datasets = last.map((s) => ({
       label: s.name, data: s.points, borderColor: colour(s.colour), backgroundColor: stacked ? `${colour(s.colour)}55` : colour(s.colour),
-      fill: stacked ? "stack" : false, spanGaps: true, pointRadius: s.points.length < 30 && !stacked ? 2.5 : 0,
+      fill: stacked ? "stack" : false, spanGaps: true, pointRadius: !stacked && last.every((one) => one.points.length < 30) ? 2.5 : 0,
     }));
     if (drawn) {
       drawn.data.datasets = datasets;

@@ -63,7 +63,7 @@ TEST_F(Dashboard, EveryPageOpensInABrowserLightDarkAndOnAPhone) {
       {"#/jobs", {job, "succeeded", "12 / 12"}},
       {"#/jobs/" + job, {job, "Loss by task", "captioning", "Generations", "12", "Prediction"}},
       {"#/jobs/nothing-9", {"no job is named", "See all jobs"}},
-      {"#/actors", {"Actors", "No job runs"}},
+      {"#/actors", {"Actors", job, "worker-0"}},
       {"#/elsewhere", {"There is no such page"}}};
   const std::pair<std::string, std::string> looks[] = {
       {"light", "--window-size=1280,900 --blink-settings=preferredColorScheme=1"},
