@@ -81,8 +81,6 @@ std::optional<Response> read_head(const httplib::Request& raw, const Limits& lim
     if (*length > limits.body_bytes)
       return error_response(413, "invalid_argument",
                             "the body is larger than " + format_bytes(limits.body_bytes));
-    if (*length > 0 && (raw.method == "GET" || raw.method == "HEAD"))
-      return error_response(400, "invalid_argument", raw.method + " takes no body");
     exchange.body_bytes = static_cast<std::size_t>(*length);
   }
   return {};
@@ -200,6 +198,10 @@ void Gateway::Http::begin(httplib::Request& raw, Exchange& exchange) {
     return;
   }
   exchange.admission = api_.admit(exchange.request);
+  if (!exchange.admission.refusal && exchange.body_bytes > 0 &&
+      (raw.method == "GET" || raw.method == "HEAD"))
+    exchange.admission.refusal =
+        error_response(400, "invalid_argument", raw.method + " takes no body");
 }
 
 void Gateway::Http::respond(httplib::Response& response) {
