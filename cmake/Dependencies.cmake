@@ -19,6 +19,10 @@ pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat libavcodec libavut
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(icu REQUIRED IMPORTED_TARGET icu-uc)
 pkg_check_modules(sodium REQUIRED IMPORTED_TARGET libsodium)
+# Debian's library has TLS and compression in its classes: the flags of its .pc file are part of its ABI.
+pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
+pkg_check_modules(prometheus REQUIRED IMPORTED_TARGET prometheus-cpp-core)
+find_file(CRABCAST_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
 
 # CAF: Debian ships headers and libraries, but no CMake or pkg-config file.
 find_library(CAF_CORE_LIBRARY caf_core REQUIRED)

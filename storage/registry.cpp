@@ -21,6 +21,7 @@ enum class RegistryKey : char {
   job = 'j',         // + job id     -> pb::JobRecord
   node = 'n',        // + node id    -> pb::NodeRecord
   submit_seq = 'q',  //              -> the last submit_seq that was given away
+  series = 's',      // + job id     -> pb::JobSeries
 };
 
 class RocksRegistry final : public Registry {
@@ -35,6 +36,9 @@ class RocksRegistry final : public Registry {
 
   Status put_node(const pb::NodeRecord& node, Sync sync) override;
   Result<std::vector<pb::NodeRecord>> nodes() const override;
+
+  Status put_series(const pb::JobSeries& series, Sync sync) override;
+  Result<std::optional<pb::JobSeries>> series(const JobId& id) const override;
 
   Result<std::uint64_t> append_event(pb::Event event, Sync sync) override;
   Result<std::vector<pb::Event>> events(std::uint64_t after_seq, std::size_t limit) const override;
@@ -125,6 +129,20 @@ Status RocksRegistry::put_node(const pb::NodeRecord& node, Sync sync) {
 Result<std::vector<pb::NodeRecord>> RocksRegistry::nodes() const {
   return read_records<pb::NodeRecord>(*rocks_, key_of(RegistryKey::node), end_of(RegistryKey::node),
                                       "node", SIZE_MAX);
+}
+
+Status RocksRegistry::put_series(const pb::JobSeries& series, Sync sync) {
+  if (series.job().empty()) return fail(Errc::invalid_argument, "a series needs a job id");
+  return rocks_->put(key_of(RegistryKey::series, series.job()), series.SerializeAsString(), sync);
+}
+
+Result<std::optional<pb::JobSeries>> RocksRegistry::series(const JobId& id) const {
+  const auto value = rocks_->get(key_of(RegistryKey::series, id.value()));
+  if (!value) return fail(value.error());
+  if (!value->has_value()) return std::optional<pb::JobSeries>();
+  auto series = parse_record<pb::JobSeries>(**value, "series/" + id.value());
+  if (!series) return fail(series.error());
+  return std::optional(std::move(*series));
 }
 
 Result<std::uint64_t> RocksRegistry::append_event(pb::Event event, Sync sync) {

@@ -34,6 +34,10 @@ class Registry {
   virtual Status put_node(const pb::NodeRecord& node, Sync sync) = 0;
   virtual Result<std::vector<pb::NodeRecord>> nodes() const = 0;
 
+  // What a job's charts show; a later write replaces it.
+  virtual Status put_series(const pb::JobSeries& series, Sync sync) = 0;
+  virtual Result<std::optional<pb::JobSeries>> series(const JobId& id) const = 0;
+
   // Sets the event's seq and returns it.
   virtual Result<std::uint64_t> append_event(pb::Event event, Sync sync) = 0;
   virtual Result<std::vector<pb::Event>> events(std::uint64_t after_seq,

@@ -85,10 +85,9 @@ void ClusterMachine::set_policy(scheduler::ClusterPolicy policy, Moment now) {
   decide(now);
 }
 
-std::vector<std::string> ClusterMachine::jobs() const {
-  std::vector<std::string> ids;
-  for (const auto& [id, job] : jobs_) ids.push_back(id);
-  return ids;
+bool ClusterMachine::is_current(const std::string& job, std::uint64_t fence) const {
+  const auto found = jobs_.find(job);
+  return found != jobs_.end() && check_fence(found->second, fence).has_value();
 }
 
 // ---- messages ---------------------------------------------------------------------------------

@@ -107,11 +107,8 @@ class ClusterMachine {
   void set_policy(scheduler::ClusterPolicy policy, Moment now);
 
   [[nodiscard]] bool knows(const std::string& job) const { return jobs_.contains(job); }
-  [[nodiscard]] const pb::JobRecord& record(const std::string& job) const {
-    return jobs_.at(job).record;
-  }
-  [[nodiscard]] std::vector<std::string> jobs() const;
-  [[nodiscard]] bool recovering() const { return recovering_; }
+  // The coordinator with this fence is the one of the job that counts.
+  [[nodiscard]] bool is_current(const std::string& job, std::uint64_t fence) const;
   [[nodiscard]] const scheduler::Scheduler& scheduler() const { return scheduler_; }
 
   std::vector<ClusterAction> actions;

@@ -10,6 +10,7 @@
 #include "actors/control/cluster_machine.h"
 #include "actors/control/policy_file.h"
 #include "actors/control/registry_actor.h"
+#include "actors/control/series_keeper.h"
 
 namespace crabcast::actors {
 namespace {
@@ -38,6 +39,7 @@ struct ControllerState {
   std::optional<PolicyFile> policy;
   std::optional<ClusterMachine> machine;
   caf::actor registry;
+  std::optional<SeriesKeeper> charts;
   std::map<PeerNumber, caf::actor> peers;  // agents and coordinators
   std::map<caf::actor_addr, PeerNumber> numbers;
   PeerNumber last_peer = 0;
@@ -95,6 +97,15 @@ void ControllerState::deliver(const DeliveryPtr& message) {
       return load_policy(message);
     case pb::Envelope::kGetPolicy:
       return answer(*message, policy->text());
+    case pb::Envelope::kGetSeries:
+      if (const auto& job = message->envelope->get_series().job(); !machine->knows(job))
+        return answer(*message, Error{Errc::not_found, "no job is named '" + job + "'"});
+      return charts->send(message);
+    case pb::Envelope::kJobReport:
+      if (const auto& report = message->envelope->job_report();
+          machine->is_current(report.status().job(), report.fence()))
+        charts->report(report.status());
+      break;
     default:
       break;
   }
@@ -189,6 +200,8 @@ void ControllerState::act(Refuse& action) {
 }
 
 void ControllerState::act(StoreJob& action) {
+  if (is_over(action.record.state()) || action.record.state() == pb::JOB_STOPPED)
+    charts->close(action.record.job());
   self->request(registry, kRegistryTimeout,
                 PutJob{std::make_shared<const pb::JobRecord>(std::move(action.record))})
       .then([this, write = action.write] { stored(write); },
@@ -277,16 +290,21 @@ caf::behavior controller(caf::stateful_actor<ControllerState>* self,
     return {};
   }
   state.registry = spawn_registry(self->system(), options.registry);
+  state.charts.emplace(self, state.registry);
   self->link_to(state.registry);
   self->set_down_handler([&state](const caf::down_msg& down) { state.down(down); });
   for (const Error& error : state.machine->start(now())) spdlog::error("{}", error.message);
   state.carry_out();
-  if (options.recover) self->delayed_send(self, options.recovery, recovered_atom::value);
+  if (options.recover)
+    self->delayed_send(self, options.recovery, recovered_atom::value);
+  else if (options.recovered)
+    *options.recovered = true;
   options.switchboard->publish("controller", caf::actor_cast<caf::actor>(self));
   self->delayed_send(self, kTick, tick_atom::value);
   return {
       [&state](const DeliveryPtr& message) { state.deliver(message); },
       [&state](recovered_atom) {
+        if (state.options.recovered) *state.options.recovered = true;
         state.machine->on_recovery_over(now());
         state.carry_out();
       },

@@ -6,6 +6,7 @@
 //   registry    owns the RocksDB registry, on a thread of its own
 #pragma once
 
+#include <atomic>
 #include <caf/actor.hpp>
 #include <caf/actor_system.hpp>
 #include <filesystem>
@@ -30,6 +31,7 @@ struct ControllerOptions {
   // Queues, quota and users (docs/scheduling.md); read again when it changes. Empty: none. One that
   // does not parse ends the actor at once with the mistakes; a later one is refused.
   std::filesystem::path policy = {};
+  std::shared_ptr<std::atomic<bool>> recovered;  // set when that is over; may be null
 };
 
 caf::actor spawn_controller(caf::actor_system& system, const ControllerOptions& options);

@@ -356,6 +356,8 @@ void JobMachine::refresh_status() {
   status_.set_checkpoints(static_cast<std::uint32_t>(checkpoints_.size()));
   status_.set_newest_checkpoint(checkpoints_.empty() ? 0 : *checkpoints_.rbegin());
   status_.set_quarantined(static_cast<std::uint32_t>(quarantine_.size()));
+  status_.clear_mixture();
+  if (mixture_ && !mixture_->changes().empty()) *status_.add_mixture() = mixture_->changes().back();
   status_.clear_losses();
   double loss_sum = 0;
   double tokens = 0;

@@ -65,6 +65,19 @@ caf::behavior registry_actor(caf::stateful_actor<RegistryState>* self,
         if (!events) return to_caf(events.error());
         return EventsRead{std::make_shared<const std::vector<pb::Event>>(std::move(*events))};
       },
+      // Charts are worth no wait for the disk.
+      [&state](const PutSeries& put) -> caf::result<void> {
+        if (auto stored = state.registry->put_series(*put.series, Sync::no); !stored)
+          return to_caf(stored.error());
+        return caf::unit;
+      },
+      [&state](const ReadSeries& query) -> caf::result<SeriesRead> {
+        auto series = state.registry->series(query.job);
+        if (!series) return to_caf(series.error());
+        auto found = series->value_or(pb::JobSeries{});
+        found.set_job(query.job.value());
+        return SeriesRead{std::make_shared<const pb::JobSeries>(std::move(found))};
+      },
   };
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/ids.h"
 #include "protocol/records.pb.h"
 #include "storage/registry.h"
 
@@ -31,6 +32,15 @@ struct ReadEvents {  // answered with EventsRead
 struct EventsRead {
   std::shared_ptr<const std::vector<pb::Event>> events;
 };
+struct PutSeries {
+  std::shared_ptr<const pb::JobSeries> series;
+};
+struct ReadSeries {  // answered with SeriesRead
+  JobId job;
+};
+struct SeriesRead {
+  std::shared_ptr<const pb::JobSeries> series;  // empty when there is none
+};
 
 caf::actor spawn_registry(caf::actor_system& system, std::shared_ptr<storage::Registry> registry);
 
@@ -41,3 +51,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutNode)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutEvents)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::ReadEvents)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::EventsRead)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::PutSeries)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::ReadSeries)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(crabcast::actors::SeriesRead)

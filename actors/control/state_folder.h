@@ -11,6 +11,8 @@ struct StateFolder {
   std::filesystem::path root;
 
   [[nodiscard]] std::filesystem::path keys() const { return root / "keys"; }
+  // Hashes of the HTTP gateway's tokens.
+  [[nodiscard]] std::filesystem::path tokens() const { return root / "tokens"; }
   [[nodiscard]] std::filesystem::path registry() const { return root / "controller" / "registry"; }
   // Text file: the endpoint of the running controller.
   [[nodiscard]] std::filesystem::path controller_endpoint() const {

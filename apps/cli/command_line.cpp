@@ -121,6 +121,7 @@ CommandLine::CommandLine()
   add_compute_verbs();
   add_adapter_verbs();
   add_cluster_verbs();
+  add_token_verbs();
   add_machine_verbs();
 }
 
@@ -163,6 +164,7 @@ void CommandLine::add_job_verbs() {
            "with a checkpoint, and the same command goes on from there",
            "  crabcast run examples/quickstart.yaml", [this] { return apps::run(common_, run_); });
   run->add_option("spec", run_.spec, "Job spec (docs/job-spec.md)")->required()->type_name("FILE");
+  takes_http(run, run_.http);
   run->add_flag("--fresh", run_.fresh, "A new job, even where an unfinished one could go on");
 
   auto* validate = verb(app_, "validate", "Check a job spec; shows every mistake with its line",
@@ -332,6 +334,7 @@ void CommandLine::add_cluster_verbs() {
       ->add_option("--policy", controller_.policy,
                    "Queues, quota and users; read again when it changes")
       ->type_name("FILE");
+  takes_http(controller, controller_.http);
   auto* agent = verb(app_, "agent",
                      "Run the agent of a node, as a daemon: it starts the "
                      "processes of jobs",

@@ -31,6 +31,7 @@ class CommandLine {
   void takes_state(CLI::App* verb);
   void takes_controller(CLI::App* verb);
   void takes_quiet(CLI::App* verb);
+  static void takes_http(CLI::App* verb, std::string& into);
   CLI::Option* takes_job(CLI::App* verb, std::string& into);
 
   CLI::App* store_verb(CLI::App& parent, const std::string& name, const std::string& description,
@@ -46,6 +47,7 @@ class CommandLine {
   void add_checkpoint_verbs();  // command_line_checkpoints.cpp
   void add_chaos_verbs();       // command_line_chaos.cpp
   void add_scheduling_verbs();  // command_line_scheduling.cpp
+  void add_token_verbs();       // command_line_token.cpp
   void add_generate_verb();
   void add_compute_verbs();
   void add_adapter_verbs();
@@ -73,6 +75,7 @@ class CommandLine {
   CheckpointImportOptions checkpoint_import_;
   ChaosOptions chaos_;
   SimulateOptions simulate_;
+  TokenOptions token_;
   CheckpointDiffOptions checkpoint_diff_;
   AdapterExportOptions adapter_export_;
   GenerateOptions generate_;

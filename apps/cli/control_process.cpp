@@ -1,5 +1,6 @@
 #include "apps/cli/control_process.h"
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <caf/all.hpp>
@@ -95,8 +96,27 @@ Result<std::unique_ptr<ControllerProcess>> ControllerProcess::start(
   controller.registry = std::move(*registry);
   controller.recover = recover;
   controller.policy = policy;
+  controller.recovered = process->recovered_;
   process->actor_ = actors::spawn_controller(system, controller);
   return process;
+}
+
+Result<std::string> ControllerProcess::serve_http(const std::string& bind) {
+  gateway::GatewayOptions options;
+  options.bind = bind;
+  options.tokens = state_.tokens();
+  options.is_ready = [recovered = recovered_] { return recovered->load(); };
+  options.version = CRABCAST_VERSION;
+  auto started = gateway::Gateway::start(std::move(options),
+                                         gateway::ask_actor(actor_->home_system(), actor_));
+  if (!started) return fail(started.error());
+  gateway_ = std::move(*started);
+  if (!gateway_->needs_tokens())
+    spdlog::warn(
+        "everybody on this machine is admin at http://{}, for there are no tokens; make "
+        "one with crabcast token add",
+        gateway_->address());
+  return gateway_->address();
 }
 
 ControllerProcess::~ControllerProcess() {
@@ -105,6 +125,7 @@ ControllerProcess::~ControllerProcess() {
 
 void ControllerProcess::stop() {
   if (!switchboard_) return;
+  if (gateway_) gateway_->stop();
   if (actor_) end(actor_->home_system(), actor_);
   switchboard_->stop();
   switchboard_.reset();

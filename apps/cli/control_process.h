@@ -2,6 +2,7 @@
 // for `crabcast run`, which has one of each.
 #pragma once
 
+#include <atomic>
 #include <caf/actor.hpp>
 #include <caf/actor_system.hpp>
 #include <filesystem>
@@ -10,6 +11,7 @@
 
 #include "actors/control/agent.h"
 #include "actors/control/controller.h"
+#include "actors/control/gateway/server.h"
 #include "actors/control/state_folder.h"
 #include "actors/switchboard.h"
 #include "protocol/error.h"
@@ -39,6 +41,8 @@ class ControllerProcess {
   ~ControllerProcess();
   [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
   [[nodiscard]] const caf::actor& actor() const { return actor_; }
+  // The HTTP gateway at HOST:PORT, from now on; returns where it listens.
+  Result<std::string> serve_http(const std::string& bind);
   void stop();
 
  private:
@@ -47,6 +51,8 @@ class ControllerProcess {
   std::string endpoint_;
   std::unique_ptr<actors::Switchboard> switchboard_;
   caf::actor actor_;
+  std::shared_ptr<std::atomic<bool>> recovered_ = std::make_shared<std::atomic<bool>>(false);
+  std::unique_ptr<gateway::Gateway> gateway_;
 };
 
 class AgentProcess {

@@ -59,6 +59,11 @@ Exit controller(const Common& common, const ControllerDaemonOptions& options) {
   if (!process) return complain(process.error(), common.json);
   spdlog::info("controller {} listens at {}; agents join with: crabcast agent --join {}",
                CRABCAST_VERSION, (*process)->endpoint(), (*process)->endpoint().substr(6));
+  if (!options.http.empty()) {
+    const auto address = (*process)->serve_http(options.http);
+    if (!address) return complain(address.error(), common.json);
+    spdlog::info("dashboard and API at http://{}/", *address);
+  }
   const auto status = wait_for_end(actors.system(), (*process)->actor(), signals);
   (*process)->stop();
   if (!status) return complain(status.error().within("controller"), common.json);

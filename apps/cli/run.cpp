@@ -160,6 +160,11 @@ Exit run(const Common& common, const RunOptions& options) {
   auto controller =
       ControllerProcess::start(actors.system(), state, "tcp://127.0.0.1:*", false, {});
   if (!controller) return complain(controller.error(), common.json);
+  if (!options.http.empty()) {
+    const auto address = (*controller)->serve_http(options.http);
+    if (!address) return complain(address.error(), common.json);
+    note("dashboard at http://" + *address + "/", common.quiet);
+  }
   log_to_file(state);
   actors::AgentOptions agent_options;
   agent_options.node = "local";

@@ -27,12 +27,14 @@ struct Common {
 struct RunOptions {
   std::string spec;
   bool fresh = false;  // a new job even where an unfinished one could go on
+  std::string http;    // HOST:PORT of the HTTP gateway; empty: none
 };
 Exit run(const Common& common, const RunOptions& options);  // run.cpp
 
 struct ControllerDaemonOptions {
   std::string bind = "127.0.0.1:7117";
   std::filesystem::path policy;  // queues, quota and users; empty: none
+  std::string http;              // HOST:PORT of the HTTP gateway; empty: none
 };
 Exit controller(const Common& common, const ControllerDaemonOptions& options);  // daemons.cpp
 struct AgentDaemonOptions {
@@ -93,6 +95,12 @@ struct CloneOptions {
   bool print = false;                // the spec, and submit nothing
 };
 Exit clone(const Common& common, const CloneOptions& options);
+struct TokenOptions {
+  std::string name, owner, role = "viewer";
+};
+Exit token_add(const Common& common, const TokenOptions& options);  // token.cpp
+Exit token_ls(const Common& common);
+Exit token_revoke(const Common& common, const std::string& name);
 
 struct CheckpointOptions {
   std::string job;                  // id; or empty with store

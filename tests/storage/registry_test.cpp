@@ -57,6 +57,21 @@ TEST_F(RegistryTest, AClientKeyFindsItsJob) {
   EXPECT_FALSE(must(registry_->job(JobId("b"))).has_value());
 }
 
+TEST_F(RegistryTest, ASeriesReplacesTheOneBefore) {
+  pb::JobSeries series;
+  EXPECT_EQ(registry_->put_series(series, Sync::no).error().code, Errc::invalid_argument);
+  series.set_job("a");
+  series.add_points()->set_step(1);
+  must(registry_->put_series(series, Sync::no));
+  series.add_points()->set_step(2);
+  must(registry_->put_series(series, Sync::yes));
+  must(registry_->put_job(job_record("a", 1), Sync::yes));
+  reopen();
+  EXPECT_EQ(must(registry_->series(JobId("a")))->SerializeAsString(), series.SerializeAsString());
+  EXPECT_FALSE(must(registry_->series(JobId("b"))).has_value());
+  EXPECT_EQ(must(registry_->jobs()).size(), 1U) << "a series is no job";
+}
+
 TEST_F(RegistryTest, SubmitNumbersAreNeverGivenTwice) {
   EXPECT_EQ(must(registry_->next_submit_seq()), 1U);
   EXPECT_EQ(must(registry_->next_submit_seq()), 2U);
