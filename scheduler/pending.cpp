@@ -132,8 +132,10 @@ class Answer {
     for (const Job* other : state_.coming)
       if (other->makes_room_for == job_.id()) names.push_back(other->id().value());
     if (names.size() > 5) names.resize(5), names.emplace_back("others");
-    return say(Reason::room_is_coming, join_names(names) + " were asked to make room for it.",
-               "Nothing: it starts when they have saved their work and left.");
+    return say(
+        Reason::room_is_coming,
+        join_names(names) + (names.size() == 1 ? " was" : " were") + " asked to make room for it.",
+        "Nothing: it starts when they have saved their work and left.");
   }
 
   [[nodiscard]] Pending behind_priority() const {

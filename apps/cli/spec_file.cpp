@@ -21,6 +21,8 @@ nlohmann::ordered_json value_json(const SpecField& field, const SpecValue& value
     case FieldKind::tasks:
       if (value_text(field, value) == "all") return "all";
       return std::get<std::vector<std::string>>(value);
+    case FieldKind::names:
+      return std::get<std::vector<std::string>>(value);
     default:
       return value_text(field, value);
   }

@@ -49,6 +49,16 @@ TEST_F(SpecTest, JsonIsTheSpecWithItsTypes) {
   EXPECT_EQ(run({"validate", spec(value.dump())}).code, 0);
 }
 
+TEST_F(SpecTest, InitPrintsASpecThatIsValidAsItIs) {
+  const auto made = run({"init", "mine"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const auto checked = run({"validate", "--print", spec(made.out)});
+  EXPECT_EQ(checked.code, 0) << checked.err;
+  EXPECT_THAT(checked.out, HasSubstr("name: mine\n"));
+  for (const char* field : {"# lr: ", "# time_limit: ", "# after: ", "  base: nano"})
+    EXPECT_THAT(made.out, HasSubstr(field));
+}
+
 TEST_F(SpecTest, EveryMistakeHasItsPlace) {
   const auto file = spec(
       "crabcast: 1\nname: tiny\nmodel: {base: nano}\n"

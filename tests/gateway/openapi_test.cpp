@@ -116,9 +116,9 @@ class OpenApiTest : public ::testing::Test {
 
 TEST_F(OpenApiTest, ThePageIsTheTable) {
   const auto page = page_of("openapi.json");
-  if (std::getenv("CRABCAST_UPDATE") != nullptr) testing::write_file(page, openapi());
+  if (std::getenv("CRABCAST_REGENERATE") != nullptr) testing::write_file(page, openapi());
   EXPECT_EQ(testing::read_file(page), openapi())
-      << "run test_gateway with CRABCAST_UPDATE=1 to write " << page;
+      << "run test_gateway with CRABCAST_REGENERATE=1 to write " << page;
 }
 
 TEST_F(OpenApiTest, EveryOperationAnswersAsItSays) {

@@ -73,16 +73,20 @@ Response Api::list_jobs(const Call& call) {
   const auto all = all_jobs();
   if (!all) return error_response(all.error());
   const auto limit = call.whole("limit", kPageOfJobs), page = call.whole("page", 1);
-  std::uint64_t total = 0;
+  std::uint64_t total = 0, last_seq = 0;
   auto rows = nlohmann::json::array();
   for (const auto& job : (*all)->jobs()) {
     if (!is_wanted(job, call)) continue;
-    if (total >= (page - 1) * limit && rows.size() < limit) rows.push_back(row_of(job));
+    if (total >= (page - 1) * limit && rows.size() < limit) {
+      rows.push_back(row_of(job));
+      last_seq = job.submit_seq();
+    }
     ++total;
   }
   Response response;
   response.body = dump({{"jobs", std::move(rows)},
                         {"total", total},
+                        {"next", total > page * limit ? last_seq : 0},
                         {"page", page},
                         {"pages", (total + limit - 1) / limit}});
   return response;
