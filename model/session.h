@@ -92,8 +92,9 @@ class Session {
   virtual Status load_initial_adapter() = 0;
   // Everything that a checkpoint or a joining peer needs, in host memory, as it is now: parameters
   // ("adapter/NAME", names as Crab+ publishes them), moments ("optimizer/NAME.exp_avg",
-  // ".exp_avg_sq", ".step"). Nobody may write to it. On the host it is no copy: while somebody holds
-  // it, the next update goes to other buffers, which takes the same memory and hardly more time.
+  // ".exp_avg_sq", ".step"). Nobody may write to it. On the host it is no copy: while somebody
+  // holds it, the next update goes to other buffers, which takes the same memory and hardly more
+  // time.
   [[nodiscard]] virtual std::vector<NamedTensor> state() const = 0;
   // Strict: corrupt names every missing, surplus or misshapen tensor. `adapter_only` for
   // evaluators.
