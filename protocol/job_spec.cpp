@@ -25,19 +25,6 @@ std::string joined(const std::string& section, const std::string& name) {
   return section.empty() ? name : section + "." + name;
 }
 
-std::string shown(const YamlNode& node) {
-  switch (node.kind) {
-    case YamlNode::Kind::mapping:
-      return "a mapping";
-    case YamlNode::Kind::sequence:
-      return "a list";
-    case YamlNode::Kind::null:
-      return "nothing";
-    default:
-      return "\"" + excerpt(node.text) + "\"";
-  }
-}
-
 std::string did_you_mean(const std::string& name, const std::vector<std::string>& known) {
   const auto nearest = nearest_name(name, known);
   return nearest ? "; did you mean " + *nearest + "?" : "";

@@ -259,5 +259,8 @@ std::string spec_text_hash(const std::string& yaml);
 std::string job_spec_schema();
 // The Markdown table of all fields that docs/job-spec.md holds.
 std::string job_spec_reference();
+// A spec in which every field is explained, and those with a default are commented out: valid as it
+// is.
+std::string job_spec_template(const std::string& name);
 
 }  // namespace crabcast

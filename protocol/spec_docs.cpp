@@ -166,6 +166,30 @@ std::string default_words(const SpecField& field) {
   return in_code(*default_text(field));
 }
 
+// Text as a comment, so wide at most.
+std::string comment(const std::string& text, const std::string& indent) {
+  constexpr std::size_t kWidth = 96;
+  std::string lines, line = indent + "#";
+  for (std::size_t begin = 0; begin < text.size();) {
+    const auto end = std::min(text.find(' ', begin), text.size());
+    if (line.size() + 1 + end - begin > kWidth) {
+      lines += line + "\n";
+      line = indent + "#";
+    }
+    line += " " + text.substr(begin, end - begin);
+    begin = end + 1;
+  }
+  return lines + line + "\n";
+}
+
+// As a line of the template shows it.
+std::string template_value(const SpecField& field, const std::string& name) {
+  if (field.path == "name") return name;
+  if (const auto fallback = default_text(field); fallback && !field.required) return *fallback;
+  const std::string example = field.examples.empty() ? field.default_note : field.examples.front();
+  return field.required ? example : example + "  # default: " + field.default_note;
+}
+
 }  // namespace
 
 std::string job_spec_schema() {
@@ -205,6 +229,24 @@ std::string job_spec_reference() {
   for (const SpecRule& rule : spec_rules()) page += "- " + rule.text + "\n";
   page += "\n### What may change when a job goes on\n\n" + resume_words();
   return page;
+}
+
+std::string job_spec_template(const std::string& name) {
+  std::string text =
+      "# A job spec of Crabcast. What is commented out shows the default.\n"
+      "# crabcast validate FILE checks it, crabcast plan FILE says what it needs.\n\n";
+  for (const SpecField& field : spec_fields()) {
+    const auto depth = std::count(field.path.begin(), field.path.end(), '.');
+    const std::string indent(2 * static_cast<std::size_t>(depth), ' ');
+    if (field.kind == FieldKind::section && depth == 0) text += "\n";
+    text += comment(described(field), indent) + indent;
+    if (field.kind == FieldKind::section)
+      text += leaf_name(field.path) + ":\n";
+    else
+      text += (field.required ? "" : "# ") + leaf_name(field.path) + ": " +
+              template_value(field, name) + "\n";
+  }
+  return text;
 }
 
 }  // namespace crabcast

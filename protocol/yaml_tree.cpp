@@ -9,6 +9,8 @@
 #include <string_view>
 #include <utility>
 
+#include "protocol/format.h"
+
 namespace crabcast {
 namespace {
 
@@ -220,6 +222,19 @@ YamlDocument read_yaml(const std::string& text) {
         problem_at(0, 0, std::string("not valid YAML: ") + error.what(), "a job spec in YAML"));
   }
   return document;
+}
+
+std::string shown(const YamlNode& node) {
+  switch (node.kind) {
+    case YamlNode::Kind::mapping:
+      return "a mapping";
+    case YamlNode::Kind::sequence:
+      return "a list";
+    case YamlNode::Kind::null:
+      return "nothing";
+    default:
+      return "\"" + excerpt(node.text) + "\"";
+  }
 }
 
 }  // namespace crabcast

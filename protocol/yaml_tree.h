@@ -31,5 +31,8 @@ struct YamlDocument {
 // what yaml-cpp refuses, and what it would silently misread (control characters, other encodings,
 // tabs in the indentation), becomes a problem.
 YamlDocument read_yaml(const std::string& text);
+// What stands there, for a message: "a list", "nothing", or the text in quotes, cut when it is
+// long.
+std::string shown(const YamlNode& node);
 
 }  // namespace crabcast

@@ -25,19 +25,6 @@ std::vector<std::string> priority_names() {
   return names;
 }
 
-std::string shown(const YamlNode& node) {
-  switch (node.kind) {
-    case YamlNode::Kind::mapping:
-      return "a mapping";
-    case YamlNode::Kind::sequence:
-      return "a list";
-    case YamlNode::Kind::null:
-      return "nothing";
-    default:
-      return "\"" + excerpt(node.text) + "\"";
-  }
-}
-
 Duration duration_of(double value) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
 }

@@ -1,12 +1,9 @@
 // init, diff, clone: specs of new jobs, and of jobs that there are.
-#include <random>
-
 #include "apps/cli/client.h"
 #include "apps/cli/output.h"
 #include "apps/cli/verbs.h"
 #include "protocol/format.h"
 #include "protocol/spec_changes.h"
-#include "protocol/spec_table.h"
 
 namespace crabcast::apps {
 namespace {
@@ -23,58 +20,10 @@ Result<JobSpec> spec_of(ControllerClient& client, const std::string& job) {
   return std::move(*spec);
 }
 
-// Text as a comment, so wide at most.
-std::string comment(const std::string& text, const std::string& indent) {
-  constexpr std::size_t kWidth = 96;
-  std::string lines, line = indent + "#";
-  std::size_t begin = 0;
-  while (begin < text.size()) {
-    auto end = text.find(' ', begin);
-    if (end == std::string::npos) end = text.size();
-    if (line.size() + 1 + end - begin > kWidth) {
-      lines += line + "\n";
-      line = indent + "#";
-    }
-    line += " " + text.substr(begin, end - begin);
-    begin = end + 1;
-  }
-  return lines + line + "\n";
-}
-
-// Every field with what it means; those with a default are commented out.
-std::string commented_spec(const std::string& name) {
-  std::string text =
-      "# A job spec of Crabcast. What is commented out shows the default.\n"
-      "# crabcast validate FILE checks it, crabcast plan FILE says what it needs.\n\n";
-  for (const SpecField& field : spec_fields()) {
-    const auto depth = std::count(field.path.begin(), field.path.end(), '.');
-    const std::string indent(2 * static_cast<std::size_t>(depth), ' ');
-    if (field.kind == FieldKind::section) {
-      text += (depth == 0 ? "\n" : "") + comment(field.description, indent) + indent +
-              leaf_name(field.path) + ":\n";
-      continue;
-    }
-    const std::string use = use_text(field);
-    text += comment(field.description + (use.empty() ? "" : " O" + use.substr(1) + "."), indent);
-    const auto fallback = default_text(field);
-    const std::string shown = !field.examples.empty() ? field.examples.front()
-                              : fallback              ? *fallback
-                                                      : field.default_note;
-    const std::string value = field.path == "name" ? name
-                              : field.required     ? shown
-                              : fallback           ? *fallback
-                                                   : shown;
-    const std::string note = field.required || fallback ? "" : "  # default: " + field.default_note;
-    text +=
-        indent + (field.required ? "" : "# ") + leaf_name(field.path) + ": " + value + note + "\n";
-  }
-  return text;
-}
-
 }  // namespace
 
 Exit init(const Common& common, const std::string& name) {
-  const std::string text = commented_spec(name.empty() ? "my-job" : name);
+  const std::string text = job_spec_template(name.empty() ? "my-job" : name);
   if (auto spec = parse_job_spec(text, "spec"); !spec)
     return complain(spec.error().error(), common.json);
   if (common.json)
