@@ -274,7 +274,7 @@ void Round::start(Job& job, const std::vector<Seat>& seats) {
   if (reserved) state_.kept.reset();
   state_.start_running(job);
   job.backfill = backfill;
-  Placement placement{job.id(), {}, job.request.attempt, backfill};
+  Placement placement{job.id(), {}, backfill};
   for (const Seat& seat : seats) {
     state_.seat(job, *seat.role, seat.node);
     placement.roles.push_back(placed(*seat.role, seat.node));
@@ -374,7 +374,7 @@ RolePlacement Round::placed(const RoleRequest& role, Slot node) const {
 Placement& Round::added_to(const Job& job) {
   for (Placement& placement : decisions_.add)
     if (placement.job == job.id()) return placement;
-  return decisions_.add.emplace_back(Placement{job.id(), {}, job.request.attempt, false});
+  return decisions_.add.emplace_back(Placement{job.id(), {}, false});
 }
 
 }  // namespace crabcast::scheduler

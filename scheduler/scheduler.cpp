@@ -94,7 +94,6 @@ Result<std::vector<std::string>> Scheduler::resize(const JobRequest& request) {
   job->request.fixed = request.fixed;
   job->request.workers = request.workers;
   job->request.workers_min = request.workers_min;
-  job->request.attempt = request.attempt;
   std::vector<std::string> surplus;
   for (Held& held : job->roles) {
     const auto named = [&](const RoleRequest& role) { return role.role == held.role; };

@@ -54,8 +54,6 @@ struct JobRequest {
   std::vector<RoleRequest> fixed;
   std::vector<RoleRequest> workers;  // workers_max of them
   std::uint32_t workers_min = 1;
-  // The owner's own number: each placement brings back that of the request that it was made for.
-  std::uint64_t attempt = 0;
   std::string owner = {};
   ScheduleSpec schedule = {};  // `after` is the owner's business: see block
   Duration ran = {};           // all its runs before the present one
@@ -73,8 +71,7 @@ struct RolePlacement {
 struct Placement {
   JobId job;
   std::vector<RolePlacement> roles;
-  std::uint64_t attempt = 0;  // of the request
-  bool backfill = false;      // it started in a gap before a job that waits ahead of it
+  bool backfill = false;  // it started in a gap before a job that waits ahead of it
 };
 
 struct Shrink {

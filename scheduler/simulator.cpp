@@ -161,7 +161,6 @@ class Simulation {
     Run& run = runs_[number_of(job)];
     JobRequest request = job.job->request;
     request.ran = run.ran;
-    request.attempt = run.stay;
     if (const Status taken = scheduler_.submit(std::move(request)); !taken)
       report(job, taken.error().message);
     begin_to_wait(job);
@@ -212,7 +211,6 @@ class Simulation {
     books_.take_back_all(job);
     JobRequest request = job.job->request;
     request.ran = run.ran;
-    request.attempt = run.stay;
     if (const Status taken = scheduler_.requeue(std::move(request)); !taken)
       report(job, taken.error().message);
     begin_to_wait(job);

@@ -49,7 +49,7 @@ TEST(Simulator, EqualSeedsGiveEqualResults) {
   EXPECT_EQ(once->gpus_used, again->gpus_used);
 }
 
-// A bound that the workload cannot keep to is found: the check does check.
+// Without limits of users, whose jobs the check leaves out; three times as much work as room.
 TEST(Simulator, StarvationIsBounded) {
   WorkloadOptions options = small(3);
   options.load = 3;

@@ -93,29 +93,5 @@ TEST_F(StoreBound, AJobThatFitsNowhereSaysThat) {
   EXPECT_EQ(why("j").reason, PendingReason::larger_than_cluster);
 }
 
-// The node that carried the coordinator is gone, and its owner gives the whole job back: what was
-// decided between the two can be told from what is decided after.
-TEST_F(StoreBound, APlacementNamesTheRequestThatItWasMadeFor) {
-  add_node("a", 8000);
-  add_node("b", 8000);
-  JobRequest request = job("j", 1, 2);
-  request.attempt = 4;
-  ASSERT_TRUE(scheduler_.submit(request));
-  const auto first = placed_now(scheduler_);
-  ASSERT_EQ(first.size(), 1U);
-  EXPECT_EQ(first[0].attempt, 4U);
-  scheduler_.remove_node(first[0].roles.front().node);
-  const auto replaced = placed_now(scheduler_);
-  ASSERT_EQ(replaced.size(), 1U);
-  EXPECT_EQ(replaced[0].attempt, 4U);
-  scheduler_.remove_job(JobId("j"));
-  request.attempt = 5;
-  ASSERT_TRUE(scheduler_.submit(request));
-  const auto again = placed_now(scheduler_);
-  ASSERT_EQ(again.size(), 1U);
-  EXPECT_EQ(again[0].attempt, 5U);
-  EXPECT_EQ(again[0].roles.size(), 3U);
-}
-
 }  // namespace
 }  // namespace crabcast::scheduler
