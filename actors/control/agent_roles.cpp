@@ -167,10 +167,7 @@ Result<pb::RoleStarted> AgentState::start(pb::RoleLaunch launch) {
 void AgentState::start_again(const pb::RoleLaunch& launch) {
   if (!check_fence(launch.job(), launch.fence())) return;
   const auto started = start(launch);
-  if (!started)
-    spdlog::error("coordinator not restarted: {}", started.error().message);
-  else if (controller)
-    self->send(controller, outbound(*started));
+  if (!started) spdlog::error("coordinator not restarted: {}", started.error().message);
 }
 
 // ---- end ----------------------------------------------------------------------------------------

@@ -17,18 +17,16 @@ bool is_active(pb::JobState state) {
 
 // ---- start ------------------------------------------------------------------------------------
 
-ClusterMachine::ClusterMachine(ClusterOptions options, ClusterHistory history)
-    : options_(std::move(options)),
-      history_(std::move(history)),
-      scheduler_(options_.policy),
-      next_seq_(history_.next_submit_seq) {}
+ClusterMachine::ClusterMachine(ClusterOptions options)
+    : options_(std::move(options)), scheduler_(options_.policy) {}
 
-std::vector<Error> ClusterMachine::start(Moment now) {
+std::vector<Error> ClusterMachine::start(ClusterHistory history, Moment now) {
   own_standstill_.tick(now.time);
   recovering_ = options_.recover;
-  for (auto& node : history_.nodes) known_[node.node()] = std::move(node);
+  next_seq_ = history.next_submit_seq;
+  for (auto& node : history.nodes) known_[node.node()] = std::move(node);
   std::vector<Error> unreadable;
-  for (auto& record : history_.jobs) {
+  for (auto& record : history.jobs) {
     next_seq_ = std::max(next_seq_, record.submit_seq() + 1);
     auto spec = parse_job_spec(record.spec_yaml(), record.job());
     if (!spec) {
@@ -40,7 +38,6 @@ std::vector<Error> ClusterMachine::start(Moment now) {
     job.spec = std::move(*spec);
     job.is_durable = true;
   }
-  history_ = {};
   for (auto& [id, job] : jobs_) {
     const auto state = job.record.state();
     if (is_over(state) || state == pb::JOB_STOPPED) continue;
@@ -105,10 +102,10 @@ void ClusterMachine::on_message(PeerNumber from, RequestNumber request, const pb
       cancel(request, message.cancel_job(), now);
       break;
     case pb::Envelope::kHoldJob:
-      hold(request, message.hold_job(), now);
+      hold(request, message.hold_job());
       break;
     case pb::Envelope::kScaleJob:
-      scale(request, message.scale_job(), now);
+      scale(request, message.scale_job());
       break;
     case pb::Envelope::kPinCheckpoint:
       return pin(request, message.pin_checkpoint());
@@ -133,13 +130,6 @@ void ClusterMachine::on_message(PeerNumber from, RequestNumber request, const pb
       return explain(request, message.explain_job(), now);
     case pb::Envelope::kGetLog:
       return forward_log(request, message.get_log());
-    case pb::Envelope::kTraceJob:
-      if (const Job* job = find(message.trace_job().job(), request)) {
-        if (job->coordinator == 0)
-          return refuse(request, {Errc::unavailable, "job " + job->record.job() + " does not run"});
-        actions.push_back(Forward{request, job->coordinator, message});
-      }
-      return;
     case pb::Envelope::kListActors:
       return list_actors(request, message.list_actors());
     case pb::Envelope::kListNodes:
@@ -161,7 +151,6 @@ void ClusterMachine::on_message(PeerNumber from, RequestNumber request, const pb
     case pb::Envelope::kRoleExited:
       coordinator_exited(request, message.role_exited(), now);
       break;
-    case pb::Envelope::kRoleStarted:  // its agent started the coordinator again
     case pb::Envelope::kDone:
       return;
     default:
@@ -227,7 +216,7 @@ void ClusterMachine::on_stored(std::uint64_t number, Moment now) {
   }
 }
 
-void ClusterMachine::on_not_stored(std::uint64_t number, const Error& error, Moment /*now*/) {
+void ClusterMachine::on_not_stored(std::uint64_t number, const Error& error) {
   const auto known = writes_.extract(number);
   if (known.empty()) return;
   const Write& write = known.mapped();
@@ -263,13 +252,13 @@ void ClusterMachine::write_again() {
 void ClusterMachine::decide(Moment now) {
   const scheduler::Decisions decisions = scheduler_.schedule(now.time);
   for (const auto& placement : decisions.start) place(placement, now);
-  for (const auto& placement : decisions.add) add_roles(placement, now);
+  for (const auto& placement : decisions.add) add_roles(placement);
   for (const auto& shrink : decisions.shrink) {
     Job& job = jobs_.at(shrink.job.value());
     event(job, pb::SEVERITY_INFO, "shrunk",
           std::to_string(shrink.roles.size()) + " workers leave for " + shrink.for_job.value(),
           now);
-    take_away(job, {shrink.roles.begin(), shrink.roles.end()}, now);
+    take_away(job, {shrink.roles.begin(), shrink.roles.end()});
   }
   for (const auto& preempt : decisions.preempt)
     send_away(jobs_.at(preempt.victim.value()), Leaving::preempted,
@@ -312,7 +301,7 @@ void ClusterMachine::place(const scheduler::Placement& placement, Moment now) {
 }
 
 // Roles of a running job that came back elsewhere, or more workers.
-void ClusterMachine::add_roles(const scheduler::Placement& placement, Moment /*now*/) {
+void ClusterMachine::add_roles(const scheduler::Placement& placement) {
   Job& job = jobs_.at(placement.job.value());
   pb::PlacementChanged added;
   added.set_job(job.record.job());

@@ -88,18 +88,18 @@ bool is_active(pb::JobState state);  // it has its place
 
 class ClusterMachine {
  public:
-  ClusterMachine(ClusterOptions options, ClusterHistory history);
+  explicit ClusterMachine(ClusterOptions options);
 
-  // What the history asks for. Jobs whose specs this version cannot read are left alone; returns
-  // the errors.
-  std::vector<Error> start(Moment now);
+  // First, once: what the history asks for. Jobs whose specs this version cannot read are left
+  // alone; returns the errors.
+  std::vector<Error> start(ClusterHistory history, Moment now);
   // Agents and coordinators that are not back by now are gone.
   void on_recovery_over(Moment now);
   // Any message of a client, agent or coordinator. `request` is 0 when nobody waits.
   void on_message(PeerNumber from, RequestNumber request, const pb::Envelope& message, Moment now);
   void on_down(PeerNumber peer, Moment now);
   void on_stored(std::uint64_t write, Moment now);
-  void on_not_stored(std::uint64_t write, const Error& error, Moment now);
+  void on_not_stored(std::uint64_t write, const Error& error);
   void on_start_answered(const std::string& job, std::uint64_t fence,
                          const Result<pb::RoleStarted>& answer, Moment now);
   void on_tick(Moment now);  // twice a second
@@ -154,8 +154,8 @@ class ClusterMachine {
   void resume(RequestNumber request, const pb::ResumeJob& body, Moment now);
   void cancel(RequestNumber request, const pb::CancelJob& body, Moment now);
   void tell_to_stop(const Job& job);
-  void hold(RequestNumber request, const pb::HoldJob& body, Moment now);
-  void scale(RequestNumber request, const pb::ScaleJob& body, Moment now);
+  void hold(RequestNumber request, const pb::HoldJob& body);
+  void scale(RequestNumber request, const pb::ScaleJob& body);
   void pin(RequestNumber request, const pb::PinCheckpoint& body);
   Status resolve_dependencies(JobSpec& spec) const;
   void check_dependencies(Job& job, Moment now);
@@ -194,15 +194,15 @@ class ClusterMachine {
   void release_left(Job& job);
   [[nodiscard]] static pb::PlacementChanged without(const Job& job,
                                                     const std::set<std::string>& removed);
-  void take_away(Job& job, const std::set<std::string>& roles, Moment now);
+  void take_away(Job& job, const std::set<std::string>& roles);
   void send_away(Job& job, Leaving why, const std::string& reason, Moment now);
-  void tell_to_leave(const Job& job, Moment now);
+  void tell_to_leave(const Job& job);
   void end_those_out_of_time(Moment now);
 
   // ---- placement (cluster_machine.cpp)
   void decide(Moment now);
   void place(const scheduler::Placement& placement, Moment now);
-  void add_roles(const scheduler::Placement& placement, Moment now);
+  void add_roles(const scheduler::Placement& placement);
   void start_coordinator(Job& job, Moment now);
   void lose_place(Job& job, Moment now);
   [[nodiscard]] static std::string node_of_coordinator(const Job& job);
@@ -232,7 +232,6 @@ class ClusterMachine {
                              Moment now);
 
   ClusterOptions options_;
-  ClusterHistory history_;
   std::map<std::string, Job> jobs_;
   std::map<std::string, Node> nodes_;            // that are connected
   std::map<std::string, pb::NodeRecord> known_;  // that ever were

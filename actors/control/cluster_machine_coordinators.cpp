@@ -50,7 +50,7 @@ void ClusterMachine::coordinator_joined(PeerNumber peer, RequestNumber request,
   tell_newer_placement(job, body.status());
   tell(peer, nodes_for_replicas(job));
   if (job.record.state() == pb::JOB_STOPPING) return tell_to_stop(job);
-  if (job.leaving != Leaving::no) tell_to_leave(job, now);
+  if (job.leaving != Leaving::no) tell_to_leave(job);
   if (job.record.state() == pb::JOB_RUNNING) return;
   job.record.set_state(pb::JOB_RUNNING);
   if (job.record.started_unix_ms() == 0) job.record.set_started_unix_ms(now.unix_ms);
@@ -132,7 +132,7 @@ pb::PlacementChanged ClusterMachine::without(const Job& job, const std::set<std:
 }
 
 // They leave between two steps; their room is given back when they have.
-void ClusterMachine::take_away(Job& job, const std::set<std::string>& roles, Moment /*now*/) {
+void ClusterMachine::take_away(Job& job, const std::set<std::string>& roles) {
   if (roles.empty()) return;
   auto& slots = *job.record.mutable_placement();
   slots.erase(std::remove_if(slots.begin(), slots.end(),
@@ -184,18 +184,16 @@ void ClusterMachine::send_away(Job& job, Leaving why, const std::string& reason,
                      : why == Leaving::drained ? "drained"
                                                : "out_of_time";
   event(job, pb::SEVERITY_INFO, kind, reason, now);
-  if (job.coordinator != 0) tell_to_leave(job, now);
+  if (job.coordinator != 0) tell_to_leave(job);
 }
 
-void ClusterMachine::tell_to_leave(const Job& job, Moment now) {
+void ClusterMachine::tell_to_leave(const Job& job) {
   pb::StopJob stop;
   stop.set_job(job.record.job());
   stop.set_keep(true);
-  stop.set_preempted(job.leaving != Leaving::out_of_time);
   stop.set_reason(job.leaving == Leaving::preempted ? "preempted"
                   : job.leaving == Leaving::drained ? "its node is drained"
                                                     : "its time is over");
-  stop.set_deadline_seconds(std::max(0.0, seconds(*job.leave_by - kLeaveMargin - now.time)));
   tell(job.coordinator, stop);
 }
 

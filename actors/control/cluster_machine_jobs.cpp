@@ -167,7 +167,7 @@ void ClusterMachine::tell_to_stop(const Job& job) {
   tell(job.coordinator, stop);
 }
 
-void ClusterMachine::hold(RequestNumber request, const pb::HoldJob& body, Moment /*now*/) {
+void ClusterMachine::hold(RequestNumber request, const pb::HoldJob& body) {
   Job* job = find(body.job(), request);
   if (!job) return;
   if (job->record.state() != pb::JOB_PENDING)
@@ -190,7 +190,7 @@ void ClusterMachine::pin(RequestNumber request, const pb::PinCheckpoint& body) {
   actions.push_back(std::move(forward));
 }
 
-void ClusterMachine::scale(RequestNumber request, const pb::ScaleJob& body, Moment /*now*/) {
+void ClusterMachine::scale(RequestNumber request, const pb::ScaleJob& body) {
   Job* job = find(body.job(), request);
   if (!job) return;
   if (is_over(job->record.state()))
@@ -211,7 +211,7 @@ void ClusterMachine::resize(Job& job, Moment now) {
   const auto state = job.record.state();
   if (state == pb::JOB_STOPPED || is_over(state)) return;  // it has them when it goes on
   if (const auto surplus = scheduler_.resize(request_of(job)))
-    take_away(job, {surplus->begin(), surplus->end()}, now);
+    take_away(job, {surplus->begin(), surplus->end()});
 }
 
 // What the spec asks for, with the workers that were asked for since, and where its store is.

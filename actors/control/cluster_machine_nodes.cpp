@@ -147,7 +147,7 @@ void ClusterMachine::move_away(const std::string& node, Moment now) {
     std::set<std::string> roles;
     for (const auto& slot : job.record.placement())
       if (slot.node() == node) roles.insert(slot.role());
-    if (!roles.empty()) take_away(job, roles, now);
+    if (!roles.empty()) take_away(job, roles);
   }
 }
 

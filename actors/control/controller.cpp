@@ -21,8 +21,7 @@ using tick_atom = caf::atom_constant<caf::atom("tick")>;
 constexpr auto kTick = std::chrono::milliseconds(500);
 // How long the controller waits for its registry before it takes a write for failed.
 constexpr auto kRegistryTimeout = std::chrono::seconds(30);
-// An agent may wait for processes to end and for its disk before it starts a coordinator; and a
-// trace takes some steps.
+// An agent may wait for processes to end and for its disk before it starts a coordinator.
 constexpr auto kPeerTimeout = std::chrono::seconds(60);
 constexpr std::size_t kEventsLimit = 1000;
 
@@ -82,8 +81,9 @@ Status ControllerState::load() {
   // Numbers count on from here; those of jobs that were stored are not given again.
   auto seq = options.registry->next_submit_seq();
   if (!seq) return fail(seq.error());
-  machine.emplace(ClusterOptions{options.endpoint, options.recover, std::move(*read)},
-                  ClusterHistory{std::move(*jobs), std::move(*nodes), *seq});
+  machine.emplace(ClusterOptions{options.endpoint, options.recover, std::move(*read)});
+  for (const Error& error : machine->start({std::move(*jobs), std::move(*nodes), *seq}, now()))
+    spdlog::error("{}", error.message);
   return {};
 }
 
@@ -223,7 +223,7 @@ void ControllerState::stored(std::uint64_t write) {
 void ControllerState::not_stored(std::uint64_t write, const caf::error& error) {
   const Error why = from_caf(error);
   spdlog::error("the registry did not store a record: {}", why.message);
-  machine->on_not_stored(write, why, now());
+  machine->on_not_stored(write, why);
   carry_out();
 }
 
@@ -293,7 +293,6 @@ caf::behavior controller(caf::stateful_actor<ControllerState>* self,
   state.charts.emplace(self, state.registry);
   self->link_to(state.registry);
   self->set_down_handler([&state](const caf::down_msg& down) { state.down(down); });
-  for (const Error& error : state.machine->start(now())) spdlog::error("{}", error.message);
   state.carry_out();
   if (options.recover)
     self->delayed_send(self, options.recovery, recovered_atom::value);

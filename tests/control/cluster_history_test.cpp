@@ -132,9 +132,8 @@ class ClusterPlay {
     ClusterHistory history;
     for (const auto& [id, record] : disk_) history.jobs.push_back(record);
     for (const auto& [id, record] : node_disk_) history.nodes.push_back(record);
-    history.next_submit_seq = 1;
-    machine_ = std::make_unique<ClusterMachine>(ClusterOptions{"c", true, policy()}, history);
-    EXPECT_TRUE(machine_->start(moment()).empty());
+    machine_ = std::make_unique<ClusterMachine>(ClusterOptions{"c", true, policy()});
+    EXPECT_TRUE(machine_->start(std::move(history), moment()).empty());
     carry_out();
     after(5000, alive([this] {
             machine_->on_recovery_over(moment());
@@ -187,7 +186,7 @@ class ClusterPlay {
                  if (writing_.empty() || writing_.front().number != number) return;
                  if (chance(1)) {  // it is refused
                    writing_.pop_front();
-                   machine_->on_not_stored(number, {Errc::io_error, "staged"}, moment());
+                   machine_->on_not_stored(number, {Errc::io_error, "staged"});
                  } else {
                    writing_.front().put();
                    writing_.pop_front();
@@ -438,7 +437,6 @@ class ClusterPlay {
       process->end = chance(90) ? pb::JOB_SUCCEEDED : pb::JOB_FAILED;
       farewell(process);
     });
-    // It dies now and then; its agent starts it again.
   }
   void connect(const std::shared_ptr<Coordinator>& process) {
     if (process->job.empty() || !machine_ ||
