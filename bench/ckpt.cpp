@@ -231,6 +231,7 @@ void measure_disturbance(const fs::path& folder, std::size_t size, int rounds) {
     const auto start = std::chrono::steady_clock::now();
     const auto snapshot = session->state();
     const double taken = since(start);
+    // In place of forward and backward passes, in which the other buffers are made.
     if (round == 0) std::this_thread::sleep_for(std::chrono::seconds(1));
     with_snapshot.push_back((taken + update(*session, gradient)) * 1e3);
     if (round == 0) first = with_snapshot.front() - alone.front();

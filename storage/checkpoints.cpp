@@ -123,21 +123,8 @@ Result<pb::CheckpointManifest> Checkpoints::manifest(CheckpointId id) const {
 Result<Rocks::Chunk> Checkpoints::checked_chunk(const Stored& stored,
                                                 const pb::ChunkEntry& entry) const {
   const CheckpointId id(stored.manifest.id());
-  return checked(stored, entry, rocks_->chunk(chunk_key(id, stored.write, entry.index())));
-}
-
-ChunksAhead Checkpoints::read_ahead(const Stored& stored, std::uint64_t first,
-                                    std::uint64_t end) const {
-  std::vector<std::uint32_t> indices;
-  for (const pb::ChunkEntry& entry : stored.manifest.chunks()) indices.push_back(entry.index());
-  return {rocks_, first, end,
-          [indices = std::move(indices), id = CheckpointId(stored.manifest.id()),
-           write = stored.write](std::uint64_t i) { return chunk_key(id, write, indices[i]); }};
-}
-
-Result<Rocks::Chunk> Checkpoints::checked(const Stored& stored, const pb::ChunkEntry& entry,
-                                          Result<Rocks::Chunk> value) {
-  const std::string name = text_of_chunk(CheckpointId(stored.manifest.id()), entry.index());
+  const std::string name = text_of_chunk(id, entry.index());
+  auto value = rocks_->chunk(chunk_key(id, stored.write, entry.index()));
   if (!value && value.error().code == Errc::not_found)
     return fail(Errc::corrupt, name + ": the chunk is missing");
   if (!value) return fail(value.error().within(name));
@@ -184,10 +171,8 @@ void Checkpoints::evict(CheckpointId id) const {
 Status Checkpoints::for_each_chunk(CheckpointId id, const VisitChunk& visit) const {
   const auto found = stored(id);
   if (!found) return fail(found.error());
-  const auto& chunks = found->manifest.chunks();
-  ChunksAhead ahead = read_ahead(*found, 0, static_cast<std::uint64_t>(chunks.size()));
-  for (const pb::ChunkEntry& entry : chunks) {
-    const auto value = checked(*found, entry, ahead.next());
+  for (const pb::ChunkEntry& entry : found->manifest.chunks()) {
+    const auto value = checked_chunk(*found, entry);
     if (!value) return fail(value.error());
     if (!visit(entry, bytes_of(*value))) break;
   }
@@ -225,12 +210,11 @@ Result<VerifyReport> Checkpoints::verify(CheckpointId id, std::uint32_t first,
   report.write = found->write;
   const auto& chunks = found->manifest.chunks();
   const std::uint64_t end = std::min<std::uint64_t>(chunks.size(), std::uint64_t{first} + count);
-  ChunksAhead ahead = read_ahead(*found, first, end);
   for (std::uint64_t i = first; i < end; ++i) {
     const pb::ChunkEntry& entry = chunks[static_cast<int>(i)];
     ++report.chunks;
     report.bytes += entry.bytes();
-    if (const auto value = checked(*found, entry, ahead.next()); !value) problem(value.error());
+    if (const auto value = checked_chunk(*found, entry); !value) problem(value.error());
   }
   if (report.ok()) return report;
   // Retention or another save may have taken its chunks meanwhile.

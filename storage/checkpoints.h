@@ -19,7 +19,6 @@
 #include <string>
 #include <vector>
 
-#include "storage/chunks_ahead.h"
 #include "storage/job_store.h"
 #include "storage/rocks.h"
 
@@ -73,11 +72,6 @@ class Checkpoints : public std::enable_shared_from_this<Checkpoints> {
   [[nodiscard]] Result<Stored> stored(CheckpointId id) const;
   [[nodiscard]] Result<Rocks::Chunk> checked_chunk(const Stored& stored,
                                                    const pb::ChunkEntry& entry) const;
-  // What was read is the chunk that the entry means.
-  static Result<Rocks::Chunk> checked(const Stored& stored, const pb::ChunkEntry& entry,
-                                      Result<Rocks::Chunk> read);
-  [[nodiscard]] ChunksAhead read_ahead(const Stored& stored, std::uint64_t first,
-                                       std::uint64_t end) const;
   Status publish(const pb::CheckpointManifest& manifest, std::uint64_t write);
   Status drop(const std::vector<CheckpointId>& ids);
   Status drop_write(CheckpointId id, std::uint64_t write);
