@@ -91,14 +91,9 @@ export function clusterPage(context) {
     tiles.waiting.set(whole(waiting), waiting ? "their reasons are under Jobs" : "nothing has to wait");
     nodes.update(list.nodes, (n) => n.node);
     show(nodesPlace, list.nodes.length ? nodes.element : empty("No node has joined.", "Start one: crabcast agent --join HOST:PORT"));
-    try {
-      const {queues: all} = await get("/queues", context.signal);
-      queues.update(all, (q) => q.queue);
-      show(queuesPlace, all.length ? queues.element : empty("There are no queues.", "Every job is in the queue default."));
-    } catch (problem) {
-      if (problem.status !== 501) throw problem;
-      show(queuesPlace, empty("This controller does not tell of queues.", "A newer one does."));
-    }
+    const {queues: all} = await get("/queues", context.signal);
+    queues.update(all, (q) => q.queue);
+    show(queuesPlace, queues.element);
   }
 
   async function firstEvents() {

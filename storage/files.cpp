@@ -1,6 +1,7 @@
 #include "storage/files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,11 +31,11 @@ Status make_folder(const std::filesystem::path& folder) {
   return sync_folder(parent);
 }
 
-Status replace_file(const std::filesystem::path& path, const std::string& text) {
+Status replace_file(const std::filesystem::path& path, const std::string& text, mode_t mode) {
   const std::string beside = path.string() + ".new";
-  const int file = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int file = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
   if (file < 0) return fail(error_from_errno(errno, "open " + beside));
-  int number = 0;
+  int number = ::fchmod(file, mode) == 0 ? 0 : errno;  // it may be left from an earlier try
   for (std::size_t done = 0; done < text.size() && number == 0;) {
     const ssize_t written = ::write(file, text.data() + done, text.size() - done);
     if (written >= 0)

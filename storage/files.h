@@ -1,6 +1,8 @@
 // Folders and small files that survive power loss.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 
@@ -14,6 +16,7 @@ Status make_folder(const std::filesystem::path& folder);
 Status sync_folder(const std::filesystem::path& folder);
 
 // The file holds all of `text`, or what it held before, at every moment; durable when it returns.
-Status replace_file(const std::filesystem::path& path, const std::string& text);
+// `mode` as of chmod.
+Status replace_file(const std::filesystem::path& path, const std::string& text, mode_t mode = 0644);
 
 }  // namespace crabcast::storage

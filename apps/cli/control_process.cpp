@@ -4,28 +4,16 @@
 #include <unistd.h>
 
 #include <caf/all.hpp>
-#include <fstream>
 #include <random>
 
 #include "apps/cli/programs.h"
 #include "cluster/keys.h"
+#include "storage/files.h"
 
 namespace crabcast::apps {
 namespace {
 
 constexpr std::size_t kThreads = 2;
-
-Status write_endpoint(const std::filesystem::path& path, const std::string& endpoint) {
-  // Renamed into place: a client never reads half a line.
-  const auto fresh = path.string() + ".new";
-  std::ofstream file(fresh, std::ios::trunc);
-  file << endpoint << "\n" << std::flush;
-  if (!file) return fail(error_from_errno(errno, "cannot write " + fresh));
-  std::error_code error;
-  std::filesystem::rename(fresh, path, error);
-  if (error) return fail(error_from_errno(error.value(), "cannot write " + path.string()));
-  return {};
-}
 
 Status make_folder(const std::filesystem::path& folder) {
   std::error_code error;
@@ -88,7 +76,7 @@ Result<std::unique_ptr<ControllerProcess>> ControllerProcess::start(
   auto endpoint = process->switchboard_->bind(bind);
   if (!endpoint) return fail(endpoint.error());
   process->endpoint_ = *endpoint;
-  CRABCAST_TRY(write_endpoint(state.controller_endpoint(), *endpoint));
+  CRABCAST_TRY(storage::replace_file(state.controller_endpoint(), *endpoint + "\n"));
 
   actors::ControllerOptions controller;
   controller.endpoint = *endpoint;

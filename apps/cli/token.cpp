@@ -8,6 +8,7 @@
 #include "apps/cli/verbs.h"
 #include "protocol/clock.h"
 #include "protocol/format.h"
+#include "storage/files.h"
 
 namespace crabcast::apps {
 namespace {
@@ -23,6 +24,10 @@ Result<std::vector<Token>> known_tokens(const std::filesystem::path& file) {
   auto tokens = gateway::read_tokens(file);
   if (!tokens && tokens.error().code == Errc::not_found) return std::vector<Token>{};
   return tokens;
+}
+
+Status write(const std::filesystem::path& file, const std::vector<gateway::Token>& tokens) {
+  return storage::replace_file(file, gateway::tokens_text(tokens), 0600);
 }
 
 }  // namespace
@@ -51,22 +56,23 @@ Exit token_add(const Common& common, const TokenOptions& options) {
                                                  " already; crabcast token revoke " + token.name +
                                                  " takes it away"},
                       common.json);
-  const std::string secret = gateway::make_token();
-  token.hash = gateway::hash_token(secret);
+  const auto secret = gateway::make_token();
+  if (!secret) return complain(secret.error(), common.json);
+  token.hash = gateway::hash_token(*secret);
   tokens->push_back(token);
   std::error_code error;
   std::filesystem::create_directories(file.parent_path(), error);
-  if (const Status written = gateway::write_tokens(file, *tokens); !written)
+  if (const Status written = write(file, *tokens); !written)
     return complain(written.error(), common.json);
   if (common.json) {
     print_json({{"name", token.name},
                 {"owner", token.owner},
                 {"role", gateway::to_string(token.role)},
-                {"token", secret}});
+                {"token", *secret}});
     return Exit::ok;
   }
   note("this is shown once; only its hash is kept, in " + file.string(), common.quiet);
-  print_text(secret + "\n");
+  print_text(*secret + "\n");
   return Exit::ok;
 }
 
@@ -98,7 +104,7 @@ Exit token_revoke(const Common& common, const std::string& name) {
     return complain(
         {Errc::not_found, "there is no token " + excerpt(name) + "; crabcast token ls lists them"},
         common.json);
-  if (const Status written = gateway::write_tokens(file, *tokens); !written)
+  if (const Status written = write(file, *tokens); !written)
     return complain(written.error(), common.json);
   note("revoked " + name, common.quiet);
   return Exit::ok;

@@ -7,6 +7,7 @@
 #include "actors/control/gateway/routes.h"
 #include "actors/control/gateway/tokens.h"
 #include "protocol/envelope.pb.h"
+#include "storage/files.h"
 #include "tests/support/program.h"
 
 namespace crabcast::gateway {
@@ -45,12 +46,12 @@ TEST(Tokens, AreStoredAsHashesThatOnlyTheirOwnerReads) {
   const testing::TemporaryFolder folder;
   const auto file = folder / "tokens";
   EXPECT_EQ(read_tokens(file).error().code, Errc::not_found);
-  const auto secret = make_token();
-  EXPECT_NE(secret, make_token());
+  const auto secret = make_token().value();
+  EXPECT_NE(secret, make_token().value());
   EXPECT_GE(secret.size(), 32U);
-  ASSERT_TRUE(write_tokens(file, {{"a", "alice@x", Role::submitter, hash_token(secret), 5}}));
-  EXPECT_EQ(std::filesystem::status(file).permissions(), std::filesystem::perms(0600));
-  EXPECT_EQ(testing::read_file(file).find(secret), std::string::npos);
+  const auto text = tokens_text({{"a", "alice@x", Role::submitter, hash_token(secret), 5}});
+  EXPECT_EQ(text.find(secret), std::string::npos);
+  ASSERT_TRUE(storage::replace_file(file, text, 0600));
   const auto tokens = read_tokens(file);
   ASSERT_TRUE(tokens) << tokens.error().message;
   ASSERT_EQ(tokens->size(), 1U);
@@ -64,7 +65,7 @@ TEST(Tokens, AreStoredAsHashesThatOnlyTheirOwnerReads) {
 TEST(Tokens, ABrokenFileSaysWhere) {
   const testing::TemporaryFolder folder;
   const auto file = folder / "tokens";
-  ASSERT_TRUE(write_tokens(file, {}));
+  ASSERT_TRUE(storage::replace_file(file, tokens_text({}), 0600));
   ASSERT_TRUE(read_tokens(file));
   const std::string head = "crabcast_tokens: 1\ntokens:\n", hash(64, 'a');
   const std::pair<std::string, std::string> all[] = {

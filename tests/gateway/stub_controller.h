@@ -10,6 +10,7 @@
 
 #include "actors/control/gateway/api.h"
 #include "protocol/envelopes.h"
+#include "storage/files.h"
 #include "tests/support/program.h"
 
 namespace crabcast::gateway {
@@ -195,14 +196,14 @@ class Tokens {
  public:
   explicit Tokens(std::filesystem::path file) : file_(std::move(file)) {}
   std::string add(const std::string& name, Role role) {
-    const auto secret = make_token();
+    const auto secret = make_token().value();
     list_.push_back({name, name, role, hash_token(secret), 0});
-    EXPECT_TRUE(write_tokens(file_, list_));
+    EXPECT_TRUE(storage::replace_file(file_, tokens_text(list_), 0600));
     return secret;
   }
   void revoke(const std::string& name) {
     std::erase_if(list_, [&](const Token& token) { return token.name == name; });
-    EXPECT_TRUE(write_tokens(file_, list_));
+    EXPECT_TRUE(storage::replace_file(file_, tokens_text(list_), 0600));
   }
 
  private:

@@ -94,12 +94,9 @@ Result<ClusterState> Api::cluster_state() {
   const auto& all = (*nodes)->node_list().nodes();
   state.nodes = {all.begin(), all.end()};
   const auto queues = ask(pb::ListQueues{});
-  if (queues) {
-    const auto& list = (*queues)->queue_list().queues();
-    state.queues = {list.begin(), list.end()};
-  } else if (queues.error().code != Errc::unsupported) {
-    return fail(queues.error());
-  }
+  if (!queues) return fail(queues.error());
+  const auto& list = (*queues)->queue_list().queues();
+  state.queues = {list.begin(), list.end()};
   return state;
 }
 

@@ -122,6 +122,7 @@ void Listener::start(Serve serve, Refused refused) {
 void Listener::accept_all() {
   while (!stopping_) {
     pollfd ready[] = {{listening_, POLLIN, 0}, {wake_, POLLIN, 0}};
+    // For as long as nobody comes: stop() wakes it.
     if (::poll(ready, 2, -1) < 0 && errno != EINTR) return;
     if (stopping_) return;
     join_ended();

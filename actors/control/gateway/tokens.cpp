@@ -17,11 +17,6 @@ constexpr std::array<std::string_view, 4> kRoles = {"anyone", "viewer", "submitt
 constexpr std::size_t kSecretBytes = 24;
 constexpr std::size_t kHashHex = 2 * crypto_hash_sha256_BYTES;
 
-bool sodium_ready() {
-  static const bool ready = sodium_init() >= 0;
-  return ready;
-}
-
 Result<Token> read_token(const YAML::Node& node) {
   Token token;
   token.name = node["name"].as<std::string>("");
@@ -72,9 +67,10 @@ std::optional<Role> role_from_name(std::string_view name) {
   return {};
 }
 
-std::string make_token() {
+Result<std::string> make_token() {
+  if (sodium_init() < 0) return fail(Errc::internal, "libsodium has no source of random numbers");
   std::array<unsigned char, kSecretBytes> bytes{};
-  if (sodium_ready()) randombytes_buf(bytes.data(), bytes.size());
+  randombytes_buf(bytes.data(), bytes.size());
   std::string text(
       sodium_base64_ENCODED_LEN(kSecretBytes, sodium_base64_VARIANT_URLSAFE_NO_PADDING), '\0');
   sodium_bin2base64(text.data(), text.size(), bytes.data(), bytes.size(),
@@ -118,7 +114,7 @@ Result<std::vector<Token>> read_tokens(const std::filesystem::path& file) {
   return tokens;
 }
 
-Status write_tokens(const std::filesystem::path& file, const std::vector<Token>& tokens) {
+std::string tokens_text(const std::vector<Token>& tokens) {
   YAML::Emitter out;
   out << YAML::BeginMap << YAML::Key << "crabcast_tokens" << YAML::Value << 1 << YAML::Key
       << "tokens" << YAML::Value << YAML::BeginSeq;
@@ -128,18 +124,7 @@ Status write_tokens(const std::filesystem::path& file, const std::vector<Token>&
         << std::string(to_string(token.role)) << YAML::Key << "sha256" << YAML::Value << token.hash
         << YAML::Key << "created_unix_ms" << YAML::Value << token.created_unix_ms << YAML::EndMap;
   out << YAML::EndSeq << YAML::EndMap;
-
-  const auto fresh = file.string() + ".new";
-  const mode_t before = ::umask(077);
-  std::ofstream stream(fresh, std::ios::trunc);
-  ::umask(before);
-  stream << out.c_str() << "\n" << std::flush;
-  if (!stream) return fail(error_from_errno(errno, "cannot write " + fresh));
-  std::error_code error;
-  std::filesystem::permissions(fresh, std::filesystem::perms(0600), error);
-  if (!error) std::filesystem::rename(fresh, file, error);
-  if (error) return fail(error_from_errno(error.value(), "cannot write " + file.string()));
-  return {};
+  return std::string(out.c_str()) + "\n";
 }
 
 // ---- the tokens that are valid now

@@ -35,14 +35,14 @@ struct Token {
 };
 
 // A new random token, for example "crabcast_5pXc...".
-std::string make_token();
+Result<std::string> make_token();
 std::string hash_token(std::string_view token);
 
 // not_found when there is no file; permission_denied when others than its owner can read it;
 // invalid_argument, with the line, for one that cannot be understood.
 Result<std::vector<Token>> read_tokens(const std::filesystem::path& file);
-// Renamed into place with mode 0600: a reader never sees half a file.
-Status write_tokens(const std::filesystem::path& file, const std::vector<Token>& tokens);
+// What such a file holds; it is written as a whole, with mode 0600.
+std::string tokens_text(const std::vector<Token>& tokens);
 // A name or owner is 1 to 63 letters, digits, '.', '_', '-', '@'.
 Status check_token_name(const std::string& what, const std::string& name);
 
