@@ -1,4 +1,5 @@
-// pause, resume, hold, release, explain, queues, drain: a job's place among others, and its nodes.
+// cancel, pause, resume, scale, hold, release, drain, explain, queues: what the controller is asked
+// to do with jobs and nodes, and why it does what it does.
 #include "apps/cli/client.h"
 #include "apps/cli/output.h"
 #include "apps/cli/verbs.h"
@@ -36,13 +37,23 @@ std::string share_text(double share) {
 
 }  // namespace
 
-Exit pause(const Common& common, const std::string& job) {
+Exit cancel(const Common& common, const std::string& job, bool keep) {
   pb::CancelJob body;
   body.set_job(job);
-  body.set_keep(true);
+  body.set_keep(keep);
   return order(
-      common, body, {{"job", job}, {"asked", "pause"}},
-      job + " is asked to stop, with a checkpoint; crabcast resume " + job + " lets it go on");
+      common, body, {{"job", job}, {"asked", keep ? "stop" : "cancel"}},
+      keep ? job + " is asked to stop, with a checkpoint; crabcast resume " + job + " lets it go on"
+           : job + " is cancelled");
+}
+
+Exit scale(const Common& common, const std::string& job, std::uint32_t workers) {
+  pb::ScaleJob body;
+  body.set_job(job);
+  body.set_workers(workers);
+  return order(common, body, {{"job", job}, {"workers", workers}},
+               job + " goes on with " + std::to_string(workers) +
+                   (workers == 1 ? " worker" : " workers, as far as there is room"));
 }
 
 Exit resume(const Common& common, const std::string& job) {

@@ -33,7 +33,7 @@ void CommandLine::add_spec_verbs() {
 void CommandLine::add_place_verbs() {
   auto* pause =
       verb(app_, "pause", "Stop a job with a checkpoint; resume lets it go on",
-           "  crabcast pause quickstart-1", [this] { return apps::pause(common_, job_); });
+           "  crabcast pause quickstart-1", [this] { return apps::cancel(common_, job_, true); });
   auto* resume =
       verb(app_, "resume", "Let a job go on that was paused or has failed",
            "  crabcast resume quickstart-1", [this] { return apps::resume(common_, job_); });

@@ -1,4 +1,4 @@
-// validate, submit, ps, status, logs, events, incidents, cancel, scale, nodes.
+// validate, submit, ps, status, logs, events, incidents, nodes.
 #include <filesystem>
 #include <memory>
 #include <set>
@@ -228,37 +228,6 @@ Exit incidents(const Common& common, const std::string& job) {
   }
   note(found == 0 ? job + " had no incident" : "what to do about each kind: docs/operations.md",
        common.quiet);
-  return Exit::ok;
-}
-
-Exit cancel(const Common& common, const std::string& job, bool keep) {
-  auto client = ControllerClient::connect(common);
-  if (!client) return complain(client.error(), common.json);
-  pb::CancelJob body;
-  body.set_job(job);
-  body.set_keep(keep);
-  auto answer = (*client)->ask(body);
-  if (!answer) return complain(answer.error(), common.json);
-  if (common.json)
-    print_json({{"job", job}, {"asked", keep ? "stop" : "cancel"}});
-  else
-    print_text(job + (keep ? " is asked to stop, with a checkpoint\n" : " is cancelled\n"));
-  return Exit::ok;
-}
-
-Exit scale(const Common& common, const std::string& job, std::uint32_t workers) {
-  auto client = ControllerClient::connect(common);
-  if (!client) return complain(client.error(), common.json);
-  pb::ScaleJob body;
-  body.set_job(job);
-  body.set_workers(workers);
-  auto answer = (*client)->ask(body);
-  if (!answer) return complain(answer.error(), common.json);
-  if (common.json)
-    print_json({{"job", job}, {"workers", workers}});
-  else
-    print_text(job + " goes on with " + std::to_string(workers) +
-               (workers == 1 ? " worker" : " workers, as far as there is room") + "\n");
   return Exit::ok;
 }
 

@@ -72,11 +72,10 @@ struct LogOptions {
 Exit logs(const Common& common, const LogOptions& options);
 Exit events(const Common& common, const std::string& job, bool follow);
 Exit incidents(const Common& common, const std::string& job);
-Exit cancel(const Common& common, const std::string& job, bool keep);
-Exit scale(const Common& common, const std::string& job, std::uint32_t workers);
 Exit nodes(const Common& common);
 
-Exit pause(const Common& common, const std::string& job);  // cluster.cpp
+Exit cancel(const Common& common, const std::string& job, bool keep);  // cluster.cpp
+Exit scale(const Common& common, const std::string& job, std::uint32_t workers);
 Exit resume(const Common& common, const std::string& job);
 Exit hold(const Common& common, const std::string& job, bool held);
 Exit explain(const Common& common, const std::string& job);

@@ -2,7 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <set>
+#include <string>
 
 #include "tests/house/layering.h"
 #include "tests/house/words.h"
@@ -64,6 +68,25 @@ TEST(House, LinksLeadSomewhere) {
 
 TEST(House, NamedFilesExist) {
   expect_kept([](const SourceFile& file) { return check_named_files(file, is_in_repository); });
+}
+
+// Caches and output of tools that were run here do not belong to it.
+TEST(House, NothingElseStandsAtTheTop) {
+  std::set<std::string> known = {".ci",        ".clang-format",  ".git",
+                                 ".gitignore", "CMakeLists.txt", "CMakePresets.json",
+                                 "README.md",  "actors",         "apps",
+                                 "bench",      "cluster",        "cmake",
+                                 "dashboard",  "data",           "deploy",
+                                 "dev",        "docs",           "examples",
+                                 "model",      "protocol",       "scheduler",
+                                 "storage",    "tests"};
+  std::ifstream ignored(repository_root() / ".gitignore");
+  for (std::string line; std::getline(ignored, line);) {
+    std::erase(line, '/');
+    known.insert(line);
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(repository_root()))
+    EXPECT_TRUE(known.contains(entry.path().filename().string())) << entry.path();
 }
 
 // A point that is listed and nowhere passed would make a staged fault that never strikes.
