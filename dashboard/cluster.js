@@ -91,8 +91,8 @@ export function clusterPage(context) {
     tiles.waiting.set(whole(waiting), waiting ? "their reasons are under Jobs" : "nothing has to wait");
     nodes.update(list.nodes, (n) => n.node);
     show(nodesPlace, list.nodes.length ? nodes.element : empty("No node has joined.", "Start one: crabcast agent --join HOST:PORT"));
-    const {queues: all} = await get("/queues", context.signal);
-    queues.update(all, (q) => q.queue);
+    const shares = await get("/queues", context.signal);
+    queues.update(shares.queues, (q) => q.queue);
     show(queuesPlace, queues.element);
   }
 
