@@ -1,8 +1,8 @@
 // Scheduler speed: jobs admitted per second by one core, a decision for one new job while 10,000
 // wait, and memory.
 //
-// The reference for admission is the rate of Kueue's own performance test, about 42 jobs a second in
-// real time; that for a decision and for memory is this project's limit: 5 ms and 500 MiB.
+// The reference for admission is the rate of Kueue's own performance test, about 42 jobs a second
+// in real time; that for a decision and for memory is this project's limit: 5 ms and 500 MiB.
 // docs/benchmarks.md says what the figures mean.
 #include "bench/figure.h"
 #include "bench/measure.h"

@@ -4,8 +4,8 @@
 // The writer hands out a ticket over a channel that the reader trusts. A reader on another machine,
 // in another process namespace or of another user cannot open it, and has to be sent the bytes.
 //
-// Any thread; data() is plain memory. No synchronization: the writer tells the reader by other means (a message) what it may read, and
-// waits to be told before it writes there again.
+// Any thread; data() is plain memory. No synchronization: the writer tells the reader by other
+// means (a message) what it may read, and waits to be told before it writes there again.
 #pragma once
 
 #include <array>

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "tests/gateway/stub_controller.h"
 
@@ -119,6 +120,20 @@ TEST_F(OpenApiTest, ThePageIsTheTable) {
   if (std::getenv("CRABCAST_REGENERATE") != nullptr) testing::write_file(page, openapi());
   EXPECT_EQ(testing::read_file(page), openapi())
       << "run test_gateway with CRABCAST_REGENERATE=1 to write " << page;
+}
+
+// As the standard asks for.
+void expect_no_name_twice(const json& part, const std::string& at) {
+  if (part.is_object() && part.contains("required") && part["required"].is_array()) {
+    const auto names = part["required"].get<std::vector<std::string>>();
+    EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size()) << at;
+  }
+  if (!part.is_structured()) return;
+  for (const auto& [key, below] : part.items()) expect_no_name_twice(below, at + "/" + key);
+}
+
+TEST_F(OpenApiTest, NoFieldIsRequiredTwice) {
+  expect_no_name_twice(json::parse(openapi()), "");
 }
 
 TEST_F(OpenApiTest, EveryOperationAnswersAsItSays) {
